@@ -1,0 +1,104 @@
+"""Where things are in the bucket: the keys of S3 objects, and nothing else.
+
+The Lambda, the syncer and the tools share this module: one layout, one room. All datetimes are aware and in
+UTC; a key made from a naive one would silently move a message to another day.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from twinmail.errors import PermanentError
+
+INCOMING = "incoming/"
+PROCESSED = "processed/"
+QUARANTINE = "quarantine/"
+MANIFEST = "manifest/"
+STATE = "state/"
+
+# SES puts this object into the prefix of a new receipt rule to prove that it may; it is no message.
+SETUP_NOTIFICATION = "AMAZON_SES_SETUP_NOTIFICATION"
+
+_SES_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_MANIFEST_KEY = re.compile(
+    r"manifest/(?P<day>[0-9]{4}/[0-9]{2}/[0-9]{2})/(?P<time>[0-9]{6}\.[0-9]{6})Z-(?P<ses_id>[A-Za-z0-9_-]+)\.json"
+)
+
+
+class LayoutError(PermanentError):
+    """A key or an SES message id does not have the form of the layout."""
+
+
+def checked_ses_id(ses_id: str) -> str:
+    """Return *ses_id* if it can stand in a key and a file name.
+
+    Raises:
+        LayoutError: it could leave its folder, or break a LIST (``//`` and ``.`` segments do).
+    """
+    if not _SES_ID.fullmatch(ses_id):
+        raise LayoutError(f"SES message id {ses_id!r}: expected 1 to 128 letters, digits, '-' or '_'")
+    return ses_id
+
+
+def _utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise LayoutError(f"time {moment.isoformat()}: expected one with a time zone, got a naive one")
+    return moment.astimezone(UTC)
+
+
+def incoming_key(ses_id: str) -> str:
+    """Key of the raw bytes as SES stored them."""
+    return f"{INCOMING}{checked_ses_id(ses_id)}"
+
+
+def processed_key(ses_id: str, arrived: datetime) -> str:
+    """Key of the message for IMAP, under the day it arrived."""
+    return f"{PROCESSED}{_utc(arrived):%Y/%m/%d}/{checked_ses_id(ses_id)}.eml"
+
+
+def quarantine_key(ses_id: str, arrived: datetime) -> str:
+    """Key of a message that a virus verdict stopped."""
+    return f"{QUARANTINE}{_utc(arrived):%Y/%m/%d}/{checked_ses_id(ses_id)}.eml"
+
+
+def manifest_day(day: date) -> str:
+    """Prefix of all manifest entries committed on *day* (UTC)."""
+    return f"{MANIFEST}{day:%Y/%m/%d}/"
+
+
+def manifest_key(ses_id: str, committed: datetime) -> str:
+    """Key of a manifest entry; keys sort by commit time (microseconds)."""
+    moment = _utc(committed)
+    return f"{manifest_day(moment.date())}{moment:%H%M%S.%f}Z-{checked_ses_id(ses_id)}.json"
+
+
+@dataclass(frozen=True)
+class ManifestKey:
+    """What the key of a manifest entry says.
+
+    Attributes:
+        committed: when the entry was committed, UTC.
+        ses_id: the SES message id.
+    """
+
+    committed: datetime
+    ses_id: str
+
+    @classmethod
+    def parse(cls, key: str) -> "ManifestKey":
+        """Read *key*.
+
+        Raises:
+            LayoutError: it is not the key of a manifest entry.
+        """
+        match = _MANIFEST_KEY.fullmatch(key)
+        if match is None:
+            raise LayoutError(f"key {key!r}: expected manifest/YYYY/MM/DD/HHMMSS.ffffffZ-<ses-id>.json")
+        try:
+            moment = datetime.strptime(f"{match['day']} {match['time']}", "%Y/%m/%d %H%M%S.%f")
+        except ValueError as error:
+            raise LayoutError(f"key {key!r}: not a date and time ({error})") from error
+        return cls(committed=moment.replace(tzinfo=UTC), ses_id=checked_ses_id(match["ses_id"]))
+
+    def __str__(self) -> str:
+        return manifest_key(self.ses_id, self.committed)

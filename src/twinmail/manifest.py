@@ -1,0 +1,152 @@
+"""The manifest: one entry a message, written last, so that an entry means the message is complete.
+
+An entry is a JSON object in canonical form (sorted keys, no spaces): the same message gives the same bytes
+whichever of several concurrent writers wrote it.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from twinmail.errors import PermanentError
+from twinmail.layout import LayoutError, checked_ses_id
+
+VERSION = 1
+
+INBOX = "INBOX"
+JUNK = "Junk"
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# A mailbox and a folder become names on disk: no separator, no dot first, nothing that needs quoting.
+_MAILBOX = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}")
+
+
+class ManifestError(PermanentError):
+    """The bytes are not a manifest entry that this version understands."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One mailbox that gets the message, and the folder of it (``INBOX``, ``Junk``, …)."""
+
+    mailbox: str
+    folder: str = INBOX
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One message in the log.
+
+    Attributes:
+        ses_id: SES message id.
+        key: object key of the message for IMAP.
+        size: octets of that object.
+        sha256: its digest, 64 lower-case hexadecimal digits.
+        arrived: when SES accepted the message, UTC.
+        mail_from: envelope sender (RFC 5321), empty for a bounce.
+        rcpt_to: envelope recipients of this domain, as matched by the receipt rule.
+        deliveries: where it goes; empty for a message nobody should see.
+        verdicts: SES's verdicts by name (``spam``, ``virus``, ``spf``, ``dkim``, ``dmarc``).
+    """
+
+    ses_id: str
+    key: str
+    size: int
+    sha256: str
+    arrived: datetime
+    mail_from: str
+    rcpt_to: tuple[str, ...]
+    deliveries: tuple[Delivery, ...]
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Encode as canonical JSON (UTF-8)."""
+        document = {
+            "version": VERSION,
+            "ses_id": self.ses_id,
+            "key": self.key,
+            "size": self.size,
+            "sha256": self.sha256,
+            "arrived": self.arrived.astimezone(UTC).isoformat(timespec="microseconds"),
+            "mail_from": self.mail_from,
+            "rcpt_to": list(self.rcpt_to),
+            "deliveries": [{"mailbox": one.mailbox, "folder": one.folder} for one in self.deliveries],
+            "verdicts": dict(self.verdicts),
+        }
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Entry":
+        """Decode *data*.
+
+        Raises:
+            ManifestError: it is damaged, or of another version; the text says which field.
+        """
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(f"manifest entry: not JSON ({error})") from error
+        if not isinstance(document, dict):
+            raise ManifestError(f"manifest entry: expected an object, got {type(document).__name__}")
+        if document.get("version") != VERSION:
+            raise ManifestError(
+                f"manifest entry: expected version {VERSION}, got {document.get('version')!r}; update twinmail"
+            )
+        return _entry(document)
+
+
+def _entry(document: Mapping[str, Any]) -> Entry:
+    def text(name: str) -> str:
+        value = document.get(name)
+        if not isinstance(value, str):
+            raise ManifestError(f"manifest entry: {name}: expected a string, got {value!r}")
+        return value
+
+    size = document.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise ManifestError(f"manifest entry: size: expected a number of octets, got {size!r}")
+    if not _SHA256.fullmatch(text("sha256")):
+        raise ManifestError(f"manifest entry: sha256: expected 64 hexadecimal digits, got {text('sha256')!r}")
+    try:
+        arrived = datetime.fromisoformat(text("arrived"))
+        ses_id = checked_ses_id(text("ses_id"))
+    except (ValueError, LayoutError) as error:
+        raise ManifestError(f"manifest entry: {error}") from error
+    if arrived.tzinfo is None:
+        raise ManifestError(f"manifest entry: arrived: expected a time zone, got {text('arrived')!r}")
+    rcpt_to = document.get("rcpt_to")
+    if not isinstance(rcpt_to, list) or not all(isinstance(one, str) for one in rcpt_to):
+        raise ManifestError(f"manifest entry: rcpt_to: expected a list of strings, got {rcpt_to!r}")
+    verdicts = document.get("verdicts")
+    if not isinstance(verdicts, dict) or not all(isinstance(one, str) for one in verdicts.values()):
+        raise ManifestError(f"manifest entry: verdicts: expected strings by name, got {verdicts!r}")
+    return Entry(
+        ses_id=ses_id,
+        key=text("key"),
+        size=size,
+        sha256=text("sha256"),
+        arrived=arrived.astimezone(UTC),
+        mail_from=text("mail_from"),
+        rcpt_to=tuple(rcpt_to),
+        deliveries=_deliveries(document.get("deliveries")),
+        verdicts=verdicts,
+    )
+
+
+def _deliveries(value: Any) -> tuple[Delivery, ...]:
+    if not isinstance(value, list):
+        raise ManifestError(f"manifest entry: deliveries: expected a list, got {value!r}")
+    deliveries = []
+    for item in value:
+        mailbox = item.get("mailbox") if isinstance(item, dict) else None
+        folder = item.get("folder") if isinstance(item, dict) else None
+        if not isinstance(mailbox, str) or not _MAILBOX.fullmatch(mailbox):
+            raise ManifestError(f"manifest entry: deliveries: not the name of a mailbox: {mailbox!r}")
+        if not isinstance(folder, str) or not _FOLDER.fullmatch(folder):
+            raise ManifestError(f"manifest entry: deliveries: not the name of a folder: {folder!r}")
+        deliveries.append(Delivery(mailbox, folder))
+    return tuple(deliveries)
