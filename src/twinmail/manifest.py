@@ -94,7 +94,7 @@ class Entry:
             raise ManifestError(f"manifest entry: expected an object, got {type(document).__name__}")
         if document.get("version") != VERSION:
             raise ManifestError(
-                f"manifest entry: expected version {VERSION}, got {document.get('version')!r}; update twinmail"
+                f"manifest entry: expected version {VERSION}, got {document.get('version')!r}; update"
             )
         return _entry(document)
 

@@ -1,0 +1,336 @@
+"""The configuration: ``twinmail.toml`` as frozen dataclasses, with every problem reported at once.
+
+This is also the only module that reads the process environment; the AWS SDKs read their own standard
+variables (``AWS_REGION``, ``AWS_ENDPOINT_URL``, …) themselves.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twinmail.errors import ConfigError
+
+FILE = "twinmail.toml"
+
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
+_STACK = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_SERVER = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"({_LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]")
+# RFC 5321 dot-string; quoted local parts are legal but nobody owns one, and SES rules cannot hold them.
+_LOCAL = re.compile(r"[a-z0-9!#$%&'/=?^_`{|}~-]+(\.[a-z0-9!#$%&'/=?^_`{|}~-]+)*")
+_PLATFORMS = ("linux/amd64", "linux/arm64")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds that keep one large message, or many, from taking a server down.
+
+    Attributes:
+        message_bytes: octets of the largest message accepted (SES stores at most 40 MB in S3).
+        parallel_downloads: objects a syncer fetches at once.
+        download_bytes: octets a syncer holds in memory at once.
+    """
+
+    message_bytes: int = 40 * 1024 * 1024
+    parallel_downloads: int = 32
+    download_bytes: int = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Server:
+    """One of the mail servers: its name, its platform and the host name clients connect to."""
+
+    name: str
+    platform: str
+    host: str
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    """One IMAP user and the addresses delivered to it (lower case; ``*@domain`` is a catch-all)."""
+
+    name: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that twinmail is told; all AWS names derive from it.
+
+    Attributes:
+        aliases: mailbox names by address.
+    """
+
+    region: str
+    stack: str
+    bucket: str
+    domains: tuple[str, ...]
+    mailboxes: Mapping[str, Mailbox]
+    aliases: Mapping[str, tuple[str, ...]]
+    servers: Mapping[str, Server]
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def load(cls, path: Path) -> "Config":
+        """Read and check the file at *path*.
+
+        Raises:
+            ConfigError: all problems together, one line each.
+        """
+        try:
+            text = path.read_text("utf-8")
+        except OSError as error:
+            raise ConfigError(path.name, [f"cannot be read: {error.strerror} ({path})"]) from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(path.name, [f"not UTF-8: octet {error.start}"]) from error
+        return cls.parse(text, path.name)
+
+    @classmethod
+    def parse(cls, text: str, source: str = FILE) -> "Config":
+        """Check the TOML document *text*; see `load`."""
+        try:
+            document = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(source, [f"not TOML: {error}"]) from error
+        return _Reader(source).read(document)
+
+    @property
+    def table(self) -> str:
+        """Name of the DynamoDB table."""
+        return f"{self.stack}-index"
+
+    @property
+    def topic(self) -> str:
+        """Name of the SNS topic that announces manifest entries."""
+        return f"{self.stack}-manifest"
+
+    @property
+    def function(self) -> str:
+        """Name of the Lambda function."""
+        return f"{self.stack}-processor"
+
+    @property
+    def dead_letter_queue(self) -> str:
+        """Name of the queue for events the function gave up on."""
+        return f"{self.stack}-dead-letters"
+
+    @property
+    def rule_set(self) -> str:
+        """Name of the SES receipt rule set."""
+        return self.stack
+
+    @property
+    def rule(self) -> str:
+        """Name of the SES receipt rule."""
+        return f"{self.stack}-receive"
+
+    def queue(self, server: str) -> str:
+        """Name of the SQS queue of *server*."""
+        return f"{self.stack}-{self.servers[server].name}"
+
+    @property
+    def receipt_recipients(self) -> tuple[str, ...]:
+        """What the receipt rule matches: a whole domain where there is a catch-all, else each address.
+
+        SES refuses everything else during the SMTP conversation, so nobody's mail vanishes after a 250.
+        """
+        exact = {one for box in self.mailboxes.values() for one in box.addresses} | set(self.aliases)
+        whole = {address.removeprefix("*@") for address in exact if address.startswith("*@")}
+        named = {one for one in exact if not one.startswith("*@") and one.partition("@")[2] not in whole}
+        return tuple(sorted(whole) + sorted(named))
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The few variables of the process environment that twinmail knows.
+
+    Attributes:
+        debian_mirror: base URL that overrides the Debian mirrors of this machine's apt settings.
+        ci: whether a machine, not a person, reads the output.
+        home: the user's home directory.
+        path: the search path for commands.
+    """
+
+    debian_mirror: str | None
+    ci: bool
+    home: Path
+    path: str
+
+    @classmethod
+    def read(cls) -> "Environment":
+        """Read the variables once; empty counts as not set."""
+        return cls(
+            debian_mirror=os.environ.get("TWINMAIL_DEBIAN_MIRROR") or None,
+            ci=os.environ.get("CI", "") not in ("", "0", "false"),
+            home=Path(os.environ.get("HOME") or "/"),
+            path=os.environ.get("PATH") or os.defpath,
+        )
+
+
+class _Reader:
+    """Turns a TOML document into a `Config`, and collects what is wrong on the way."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.problems: list[str] = []
+
+    def read(self, document: Mapping[str, Any]) -> Config:
+        known = ("region", "stack", "bucket", "domains", "mailboxes", "aliases", "servers", "limits")
+        self._unknown("", document, known)
+        region = self._text(document, "region", _REGION, "an AWS region such as eu-central-1")
+        stack = self._text(document, "stack", _STACK, "lower-case letters, digits and '-'")
+        bucket = self._text(document, "bucket", _BUCKET, "3 to 63 lower-case letters, digits and '-'")
+        domains = self._domains(document.get("domains"))
+        owners: dict[str, str] = {}
+        mailboxes = self._mailboxes(document.get("mailboxes"), domains, owners)
+        aliases = self._aliases(document.get("aliases", {}), domains, mailboxes, owners)
+        servers = self._servers(document.get("servers"))
+        limits = self._limits(document.get("limits", {}))
+        if self.problems:
+            raise ConfigError(self.source, self.problems)
+        return Config(region, stack, bucket, domains, mailboxes, aliases, servers, limits)
+
+    def _problem(self, key: str, text: str) -> None:
+        self.problems.append(f"{self.source}: {key}: {text}")
+
+    def _unknown(self, prefix: str, table: Mapping[str, Any], known: Sequence[str]) -> None:
+        for key in table:
+            if key not in known:
+                self._problem(f"{prefix}{key}", f"unknown key; known here: {', '.join(known)}")
+
+    def _text(
+        self, table: Mapping[str, Any], key: str, pattern: re.Pattern[str], expected: str, prefix: str = ""
+    ) -> str:
+        value = table.get(key)
+        if value is None:
+            self._problem(prefix + key, f"missing; expected {expected}")
+        elif not isinstance(value, str) or not pattern.fullmatch(value):
+            self._problem(prefix + key, f"expected {expected}, got {value!r}")
+        else:
+            return value
+        return ""
+
+    def _table(self, key: str, value: Any, required: bool = True) -> Mapping[str, Any]:
+        if value is None and required:
+            self._problem(key, "missing; at least one is needed")
+        elif not isinstance(value, dict):
+            self._problem(key, f"expected a table, got {value!r}")
+        elif required and not value:
+            self._problem(key, "empty; at least one is needed")
+        else:
+            return value
+        return {}
+
+    def _strings(self, key: str, value: Any) -> tuple[str, ...]:
+        """A list of strings, in lower case: domains and (by custom) local parts ignore case."""
+        if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+            self._problem(key, f"expected a list of strings with at least one, got {value!r}")
+            return ()
+        return tuple(one.lower() for one in value)
+
+    def _domains(self, value: Any) -> tuple[str, ...]:
+        if value is None:
+            self._problem("domains", "missing; expected a list of domains")
+            return ()
+        seen: list[str] = []
+        for domain in self._strings("domains", value):
+            if len(domain) > 253 or not _DOMAIN.fullmatch(domain):
+                self._problem("domains", f"{domain!r} is not a domain (write an international one as xn--…)")
+            elif domain in seen:
+                self._problem("domains", f"{domain!r} is listed twice")
+            else:
+                seen.append(domain)
+        return tuple(seen)
+
+    def _address(self, key: str, address: str, domains: tuple[str, ...], wildcard: bool) -> bool:
+        local, at, domain = address.rpartition("@")
+        catch_all = local == "*" and wildcard
+        if not at or not (catch_all or (local.isascii() and _plain_local(local))):
+            form = "user@domain or *@domain" if wildcard else "user@domain"
+            self._problem(key, f"{address!r} is not an address; expected {form}")
+        elif domain not in domains:
+            self._problem(key, f"{address!r}: domain {domain!r} is not in domains")
+        else:
+            return True
+        return False
+
+    def _own(self, key: str, address: str, owners: dict[str, str]) -> None:
+        if address in owners:
+            self._problem(key, f"{address!r} already belongs to {owners[address]}")
+        else:
+            owners[address] = key
+
+    def _mailboxes(self, value: Any, domains: tuple[str, ...], owners: dict[str, str]) -> dict[str, Mailbox]:
+        mailboxes: dict[str, Mailbox] = {}
+        for name, body in self._table("mailboxes", value).items():
+            key = f"mailboxes.{name}"
+            if not _NAME.fullmatch(name):
+                self._problem(key, "expected a name of lower-case letters, digits, '.', '_' and '-'")
+            body = self._table(key, body)
+            self._unknown(f"{key}.", body, ("addresses",))
+            addresses = self._strings(f"{key}.addresses", body.get("addresses")) if body else ()
+            good = [one for one in addresses if self._address(f"{key}.addresses", one, domains, True)]
+            for address in good:
+                self._own(f"{key}.addresses", address, owners)
+            mailboxes[name] = Mailbox(name, tuple(good))
+        return mailboxes
+
+    def _aliases(
+        self, value: Any, domains: tuple[str, ...], mailboxes: Mapping[str, Mailbox], owners: dict[str, str]
+    ) -> dict[str, tuple[str, ...]]:
+        aliases: dict[str, tuple[str, ...]] = {}
+        for written, targets in self._table("aliases", value, required=False).items():
+            address, key = written.lower(), f'aliases."{written}"'
+            names = self._strings(key, targets)
+            for name in names:
+                if name not in mailboxes:
+                    known = ", ".join(mailboxes) or "none"
+                    self._problem(key, f"unknown mailbox {name!r}; known: {known}")
+            if self._address(key, address, domains, False):
+                self._own(key, address, owners)
+            aliases[address] = tuple(dict.fromkeys(names))
+        return aliases
+
+    def _servers(self, value: Any) -> dict[str, Server]:
+        servers: dict[str, Server] = {}
+        for name, body in self._table("servers", value).items():
+            key = f"servers.{name}"
+            if not _SERVER.fullmatch(name):
+                self._problem(key, "expected a name of lower-case letters, digits and '-'")
+            body = self._table(key, body)
+            self._unknown(f"{key}.", body, ("platform", "host"))
+            platform = body.get("platform")
+            if platform not in _PLATFORMS:
+                self._problem(f"{key}.platform", f"expected {' or '.join(_PLATFORMS)}, got {platform!r}")
+            host = self._text(body, "host", _DOMAIN, "a host name", f"{key}.")
+            servers[name] = Server(name, str(platform), host)
+        return servers
+
+    def _limits(self, value: Any) -> Limits:
+        defaults = Limits()
+        table = self._table("limits", value, required=False)
+        self._unknown("limits.", table, tuple(Limits.__dataclass_fields__))
+        numbers = {}
+        for name, smallest, largest in (
+            ("message_bytes", 1024, 40 * 1024 * 1024),
+            ("parallel_downloads", 1, 256),
+            ("download_bytes", 40 * 1024 * 1024, 1 << 40),
+        ):
+            number = table.get(name, getattr(defaults, name))
+            if not isinstance(number, int) or isinstance(number, bool) or not smallest <= number <= largest:
+                self._problem(f"limits.{name}", f"expected a number {smallest} to {largest}, got {number!r}")
+            else:
+                numbers[name] = number
+        return Limits(**numbers)
+
+
+def _plain_local(local: str) -> bool:
+    """Whether *local* is a local part we can own, a tag (``user+tag``) allowed."""
+    return len(local) <= 64 and all(_LOCAL.fullmatch(part) for part in local.split("+", 1))

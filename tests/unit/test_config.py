@@ -1,0 +1,170 @@
+"""Every bad configuration has the exact message it gets."""
+
+from pathlib import Path
+
+import pytest
+
+from twinmail.config import Config, Environment
+from twinmail.errors import ConfigError
+
+GOOD = """
+region = "eu-central-1"
+stack = "twinmail"
+bucket = "example-mail"
+domains = ["example.org", "example.net"]
+
+[mailboxes.ann]
+addresses = ["Ann@Example.org", "*@example.net"]
+
+[mailboxes.bob]
+addresses = ["bob@example.org"]
+
+[aliases]
+"all@example.org" = ["ann", "bob"]
+
+[servers.primary]
+platform = "linux/arm64"
+host = "primary.example.org"
+"""
+
+
+def problems(text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        Config.parse(text)
+    return caught.value.problems
+
+
+def test_good_configuration_is_read_whole() -> None:
+    config = Config.parse(GOOD)
+    assert config.mailboxes["ann"].addresses == ("ann@example.org", "*@example.net")
+    assert config.aliases == {"all@example.org": ("ann", "bob")}
+    assert config.queue("primary") == "twinmail-primary"
+    assert config.limits.message_bytes == 41943040
+    assert (config.table, config.topic, config.function) == (
+        "twinmail-index",
+        "twinmail-manifest",
+        "twinmail-processor",
+    )
+
+
+def test_committed_example_is_valid() -> None:
+    config = Config.load(Path(__file__).parents[2] / "twinmail.toml")
+    assert "pfeiffer.rocks" in config.domains
+
+
+def test_receipt_rule_matches_whole_domains_only_where_there_is_a_catch_all() -> None:
+    assert Config.parse(GOOD).receipt_recipients == (
+        "example.net",
+        "all@example.org",
+        "ann@example.org",
+        "bob@example.org",
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "stack =",
+            "stak =",
+            "twinmail.toml: stak: unknown key; known here: region, stack, bucket, domains, mailboxes, aliases, servers, limits",
+        ),
+        (
+            '"eu-central-1"',
+            '"Frankfurt"',
+            "twinmail.toml: region: expected an AWS region such as eu-central-1, got 'Frankfurt'",
+        ),
+        (
+            '"example-mail"',
+            "7",
+            "twinmail.toml: bucket: expected 3 to 63 lower-case letters, digits and '-', got 7",
+        ),
+        (
+            '"example.net"]',
+            '"exa mple.net"]',
+            "twinmail.toml: domains: 'exa mple.net' is not a domain (write an international one as xn--…)",
+        ),
+        ('"example.net"]', '"Example.Org"]', "twinmail.toml: domains: 'example.org' is listed twice"),
+        (
+            '["ann", "bob"]',
+            '["ann", "eve"]',
+            "twinmail.toml: aliases.\"all@example.org\": unknown mailbox 'eve'; known: ann, bob",
+        ),
+        (
+            '"bob@example.org"',
+            '"ANN@example.org"',
+            "twinmail.toml: mailboxes.bob.addresses: 'ann@example.org' already belongs to mailboxes.ann.addresses",
+        ),
+        (
+            '"bob@example.org"',
+            '"bob@elsewhere.org"',
+            "twinmail.toml: mailboxes.bob.addresses: 'bob@elsewhere.org': domain 'elsewhere.org' is not in domains",
+        ),
+        (
+            '"bob@example.org"',
+            '"bob"',
+            "twinmail.toml: mailboxes.bob.addresses: 'bob' is not an address; expected user@domain or *@domain",
+        ),
+        (
+            '"all@example.org"',
+            '"*@example.org"',
+            "twinmail.toml: aliases.\"*@example.org\": '*@example.org' is not an address; expected user@domain",
+        ),
+        (
+            '"linux/arm64"',
+            '"arm64"',
+            "twinmail.toml: servers.primary.platform: expected linux/amd64 or linux/arm64, got 'arm64'",
+        ),
+        (
+            'host = "primary.example.org"',
+            "",
+            "twinmail.toml: servers.primary.host: missing; expected a host name",
+        ),
+        (
+            "[mailboxes.bob]",
+            "[mailboxes.Bob]",
+            "twinmail.toml: mailboxes.Bob: expected a name of lower-case letters, digits, '.', '_' and '-'",
+        ),
+    ],
+)
+def test_each_problem_is_one_line_with_file_and_key(old: str, new: str, expected: str) -> None:
+    assert old in GOOD
+    assert expected in problems(GOOD.replace(old, new))
+
+
+def test_all_problems_are_reported_together() -> None:
+    text = (
+        GOOD.replace('"eu-central-1"', '"x"').replace('"linux/arm64"', '"x"')
+        + "\n[limits]\nmessage_bytes = 1\n"
+    )
+    with pytest.raises(
+        ConfigError, match=r"^3 problems in twinmail.toml:\n  twinmail.toml: region: "
+    ) as caught:
+        Config.parse(text)
+    assert (
+        caught.value.problems[-1]
+        == "twinmail.toml: limits.message_bytes: expected a number 1024 to 41943040, got 1"
+    )
+
+
+def test_tables_of_the_wrong_type_are_problems_not_crashes() -> None:
+    found = problems(
+        'region = 1\nstack = []\nbucket = {}\ndomains = "x"\nmailboxes = 3\naliases = 4\nservers = []\nlimits = "l"'
+    )
+    assert len(found) == 8
+
+
+def test_missing_file_and_bad_toml_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        Config.load(tmp_path / "twinmail.toml")
+    assert problems("a = ")[0].startswith("not TOML: ")
+    (tmp_path / "latin.toml").write_bytes(b"a = '\xff'")
+    with pytest.raises(ConfigError, match="not UTF-8: octet 5"):
+        Config.load(tmp_path / "latin.toml")
+
+
+def test_empty_environment_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINMAIL_DEBIAN_MIRROR", "")
+    monkeypatch.setenv("CI", "false")
+    assert Environment.read().debian_mirror is None
+    assert not Environment.read().ci
