@@ -1,0 +1,26 @@
+"""Assembles the tasks of ``./inv``; the work is in ``twinmail``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
+
+from invoke import Collection
+
+from twinmail.tasks import build, config, lock, send, system, test
+from twinmail.tasks.program import Program
+
+namespace = Collection()
+for task in (
+    system.up,
+    send.send,
+    test.test,
+    test.e2e,
+    build.build,
+    lock.lock,
+    config.config,
+):
+    namespace.add_task(task)
+
+if __name__ == "__main__":
+    Program(namespace=namespace).run()
