@@ -1,0 +1,1 @@
+"""The whole system on one machine: LocalStack, the SES edge and both mail servers, on loopback."""

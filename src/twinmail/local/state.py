@@ -1,0 +1,181 @@
+"""The state folder: everything that a local run leaves on the disk, and nothing outside of it."""
+
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from twinmail.config import Config
+from twinmail.errors import PermanentError
+
+LOOPBACK = "127.0.0.1"
+
+# Well-known where the kernel has them free, so that a mail client can be set up once.
+PREFERRED = {
+    "localstack": 4566,
+    "edge": 2525,
+    "submission": 2587,
+    "primary-imaps": 10993,
+    "primary-health": 10080,
+    "backup-imaps": 11993,
+    "backup-health": 11080,
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """Folders of one local system.
+
+    Attributes:
+        root: the folder that `--fresh` empties.
+        images: OCI layouts by image name.
+        cache: content-addressed downloads.
+    """
+
+    root: Path
+    images: Path
+    cache: Path
+
+    @classmethod
+    def of_checkout(cls, checkout: Path) -> "State":
+        """The state of ``./inv up`` in *checkout*."""
+        folder = checkout / ".twinmail"
+        return cls(root=folder / "local", images=folder / "images", cache=folder / "cache")
+
+    def server(self, name: str) -> Path:
+        """Everything that belongs to the mail server *name*."""
+        return self.root / name
+
+    def maildirs(self, server: str) -> Path:
+        """The volume with the Maildirs of *server*."""
+        return self.server(server) / "mail"
+
+    def ledger(self, server: str) -> Path:
+        """The volume with the ledger of *server*."""
+        return self.server(server) / "state"
+
+    def settings(self, server: str) -> Path:
+        """The folder that *server* sees as /etc/twinmail."""
+        return self.server(server) / "etc"
+
+    @property
+    def localstack(self) -> Path:
+        """The volume of LocalStack."""
+        return self.root / "localstack"
+
+    @property
+    def tls(self) -> Path:
+        """The local certification authority and its certificates."""
+        return self.root / "tls"
+
+    @property
+    def description(self) -> Path:
+        """What runs now and where: a JSON object for tools and scripts."""
+        return self.root / "system.json"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports on loopback, by service (see `PREFERRED`)."""
+
+    by_service: dict[str, int]
+
+    def __getitem__(self, service: str) -> int:
+        return self.by_service[service]
+
+
+def choose_ports(config: Config, remembered: dict[str, int], ephemeral: bool = False) -> Ports:
+    """Find a free port for every service: the one of the last run, else the preferred one, else any.
+
+    With *ephemeral* only the kernel chooses, so that test systems never meet.
+    """
+    services = ["localstack", "edge", "submission"]
+    services += [f"{server}-{use}" for server in config.servers for use in ("imaps", "health")]
+    chosen: dict[str, int] = {}
+    for service in services:
+        wishes = [] if ephemeral else [remembered.get(service, 0), PREFERRED.get(service, 0)]
+        chosen[service] = next(
+            (port for port in wishes if port and port not in chosen.values() and _is_free(port)), 0
+        ) or _any_port(set(chosen.values()))
+    return Ports(chosen)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def _any_port(taken: set[int]) -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            port: int = probe.getsockname()[1]
+        if port not in taken:
+            return port
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ``system.json`` says while the system runs.
+
+    Attributes:
+        pid: the process that supervises it.
+        endpoint: URL of LocalStack.
+        edge: address of the SES edge.
+        submission: address of the SES SMTP endpoint.
+        servers: IMAPS address of each server.
+        ca: file with the certificate of the local authority.
+    """
+
+    pid: int
+    runtime: str
+    endpoint: str
+    region: str
+    edge: dict[str, str | int]
+    submission: dict[str, str | int]
+    servers: dict[str, dict[str, str | int]]
+    ca: str
+    ports: dict[str, int] = field(default_factory=dict)
+
+    def save(self, state: State) -> None:
+        """Write it atomically."""
+        temporary = state.description.with_suffix(".new")
+        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        temporary.replace(state.description)
+
+    @classmethod
+    def load(cls, state: State) -> "Description | None":
+        """Read it; None if there was no run yet, or the file is damaged (it is only a convenience)."""
+        try:
+            return cls(**json.loads(state.description.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def running(state: State) -> Description:
+    """Return the description of the system that runs in *state*.
+
+    Raises:
+        PermanentError: none runs.
+    """
+    description = Description.load(state)
+    if description is None or not is_alive(description.pid):
+        raise PermanentError("no system runs here; start one with: ./inv up")
+    return description
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process *pid* exists (and is no zombie of ours)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
