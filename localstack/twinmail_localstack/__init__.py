@@ -1,0 +1,1 @@
+"""LocalStack plugins that supply, offline and without Docker, what twinmail needs from AWS."""

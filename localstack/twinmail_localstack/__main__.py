@@ -1,0 +1,44 @@
+"""Start LocalStack with the project's plugins: ``python -m twinmail_localstack --listen 127.0.0.1:4566``."""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from twinmail_localstack.settings import Settings, environment
+
+
+def _arguments(argv: list[str]) -> Settings:
+    parser = argparse.ArgumentParser(prog="twinmail_localstack", description=__doc__)
+    parser.add_argument("--listen", metavar="HOST:PORT", default="127.0.0.1:4566")
+    parser.add_argument(
+        "--state",
+        metavar="DIR",
+        type=Path,
+        default=Path("/var/lib/localstack"),
+        help="folder that keeps buckets and tables over a restart (default: %(default)s)",
+    )
+    parser.add_argument("--region", default="eu-central-1")
+    parser.add_argument("--debug", action="store_true", help="log every request")
+    parsed = parser.parse_args(argv)
+    host, _, port = parsed.listen.rpartition(":")
+    if not host or not port.isdecimal():
+        parser.error(f"--listen: expected HOST:PORT, got {parsed.listen!r}")
+    return Settings(host=host, port=int(port), state=parsed.state, region=parsed.region, debug=parsed.debug)
+
+
+def main() -> None:
+    """Configure LocalStack through its environment, then run it in this process until SIGTERM."""
+    settings = _arguments(sys.argv[1:])
+    os.environ.update(environment(settings))
+    settings.scratch.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(settings.scratch)
+    # Imported only now: LocalStack reads its configuration when it is imported.
+    from localstack.runtime.main import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()
