@@ -1,0 +1,37 @@
+"""What README and docs claim exists: commands, options and files."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from twinmail.tasks.test import GROUPS
+
+PROJECT = Path(__file__).parents[2]
+PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist_with_their_options(page: Path) -> None:
+    from tasks import namespace
+
+    contexts = {one.name: one for one in namespace.to_contexts()}
+    for line in re.findall(r"\./inv ([^`\n|]*)", page.read_text()):
+        words = line.split()
+        if not words or not words[0].isalpha():
+            continue
+        task = words[0].rstrip(",;.")
+        assert task in contexts, f"{page.name}: ./inv {task}"
+        for option in re.findall(r"(?<!\S)(--[a-z-]+)", line):
+            assert option in contexts[task].flags, f"{page.name}: ./inv {task} {option}"
+
+
+def test_groups_have_their_folder() -> None:
+    for group in GROUPS:
+        assert group == "lint" or (PROJECT / "tests" / group).is_dir(), group
