@@ -1,0 +1,104 @@
+"""One running system a runtime, shared by all tests: a fresh LocalStack, two servers, mailboxes of its own."""
+
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.mail import Accepted, Client, Sender
+from twinmail.local import accounts, pki
+from twinmail.local.state import LOOPBACK, State
+from twinmail.local.system import LocalSystem
+from twinmail.runtime.select import available, choose
+from twinmail.tasks.config import PROJECT
+from twinmail.tasks.system import host_platform
+
+SERVERS = ("primary", "backup")
+CROWD = tuple(f"u{number:02}" for number in range(40))
+
+
+def configuration() -> str:
+    """Two domains, a catch-all, an alias to two mailboxes, and forty more mailboxes."""
+    boxes = {
+        "ann": ["ann@example.org", "ann@example.net"],
+        "bob": ["bob@example.org"],
+        "carol": ["carol@example.net", "*@example.net"],
+        "corpus": ["corpus@example.org"],
+        **{name: [f"{name}@example.org"] for name in CROWD},
+    }
+    tables = "\n".join(
+        f"[mailboxes.{name}]\naddresses = [{', '.join(map(repr, addresses))}]" for name, addresses in boxes.items()
+    )
+    servers = "\n".join(
+        f'[servers.{name}]\nplatform = "linux/amd64"\nhost = "{name}.example.org"' for name in SERVERS
+    )
+    return (
+        'region = "eu-central-1"\nstack = "twinmail"\nbucket = "example-mail"\n'
+        'domains = ["example.org", "example.net"]\n'
+        f'{tables}\n[aliases]\n"team@example.org" = ["ann", "bob"]\n{servers}\n'
+    )
+
+
+@dataclass
+class Running:
+    """The system under test, with what its users have in hand."""
+
+    system: LocalSystem
+    passwords: dict[str, str]
+    tls: ssl.SSLContext
+
+    @property
+    def state(self) -> State:
+        return self.system.state
+
+    @property
+    def sender(self) -> Sender:
+        return Sender(LOOPBACK, self.system.ports["edge"])
+
+    def client(self, server: str, user: str) -> Client:
+        port = self.system.ports[f"{server}-imaps"]
+        return Client(LOOPBACK, port, user, self.passwords[user], self.tls)
+
+    def uids(self, user: str, accepted: Accepted, folder: str = "INBOX", timeout: float = 60) -> dict[str, list[str]]:
+        """Wait for *accepted* at *user* on both servers; UIDs by server."""
+        found = {}
+        for server in SERVERS:
+            with self.client(server, user) as client:
+                found[server] = client.wait_for([accepted], folder, timeout)[accepted.ses_id]
+        return found
+
+    def assert_once(self, user: str, accepted: Accepted, folder: str = "INBOX", timeout: float = 60) -> None:
+        """It is there on both servers, in *folder*, and nowhere a second time."""
+        from tests.e2e.mail import stored
+
+        for server, uids in self.uids(user, accepted, folder, timeout).items():
+            assert len(uids) == 1
+            files = stored(self.state.maildirs(server), user, accepted)
+            assert len(files) == 1, f"{server}: {files}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "runtime_name" in metafunc.fixturenames:
+        wanted = metafunc.config.getoption("--runtime")
+        names = available() if wanted in (None, "all") else [wanted]
+        metafunc.parametrize("runtime_name", names, scope="session")
+
+
+@pytest.fixture(scope="session")
+def running(runtime_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp(f"system-{runtime_name}")
+    config_file = folder / "twinmail.toml"
+    config_file.write_text(configuration())
+    images = State.of_checkout(PROJECT)
+    state = State(root=folder / "local", images=images.images, cache=images.cache)
+    runtime = choose(runtime_name, state.root)
+    system = LocalSystem(state, config_file, runtime, host_platform(), ephemeral_ports=True, syncer_options=("--poll-seconds", "5"))
+    try:
+        system.start()
+        passwords = accounts.passwords(state)
+        yield Running(system, passwords, pki.client_context(system.ca))
+    finally:
+        system.stop()
+        assert not runtime.remove_leftovers()
