@@ -58,7 +58,12 @@ class Acceptance:
     """Accepts messages; `drain` waits for actions that are still going on."""
 
     def __init__(
-        self, rules: Rules, actions: Actions, executor: Executor, region: str, patience: Patience | None = None
+        self,
+        rules: Rules,
+        actions: Actions,
+        executor: Executor,
+        region: str,
+        patience: Patience | None = None,
     ) -> None:
         self._rules = rules
         self._actions = actions

@@ -106,7 +106,9 @@ class Actions:
     def _store(self, message: Message, action: S3) -> None:
         if action.kms_key:
             # SES would encrypt with the S3 encryption client; storing it in the clear would be a surprise.
-            raise ActionError("S3 action with KmsKeyArn: client-side encryption is not emulated; remove the key")
+            raise ActionError(
+                "S3 action with KmsKeyArn: client-side encryption is not emulated; remove the key"
+            )
         key = f"{action.prefix}{message.reception.ses_id}"
         self._clients.s3.put_object(Bucket=action.bucket, Key=key, Body=message.octets)
 
@@ -137,12 +139,16 @@ class Actions:
 
     def _notify(self, message: Message, step: Step, topic: str | None) -> None:
         if topic:
-            document = event.notification(message.reception, message.verdicts, message.head, step, self._now())
+            document = event.notification(
+                message.reception, message.verdicts, message.head, step, self._now()
+            )
             self._send(topic, document)
 
     def _send(self, topic: str, document: dict[str, Any]) -> None:
         text = json.dumps(document)
-        self._clients.sns.publish(TopicArn=topic, Message=text, Subject="Amazon SES Email Receipt Notification")
+        self._clients.sns.publish(
+            TopicArn=topic, Message=text, Subject="Amazon SES Email Receipt Notification"
+        )
 
     def _bounce(self, message: Message, step: Step, action: Bounce) -> None:
         sender = message.reception.mail_from

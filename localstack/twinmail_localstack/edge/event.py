@@ -123,7 +123,11 @@ def _decoded(text: str) -> str:
 
 
 def receipt(
-    reception: Reception, verdicts: Verdicts, recipients: Sequence[str], action: Mapping[str, Any], now: datetime
+    reception: Reception,
+    verdicts: Verdicts,
+    recipients: Sequence[str],
+    action: Mapping[str, Any],
+    now: datetime,
 ) -> dict[str, Any]:
     """The ``receipt`` object: the envelope that the rule matched, and the verdicts."""
     return {

@@ -86,9 +86,7 @@ def trace(reception: Reception, verdicts: Verdicts, region: str) -> bytes:
         if verdicts.spf == PASS
         else f"{reception.client} is neither permitted nor denied by domain of {domain}"
     )
-    spf = (
-        f"{spf_result} (spfCheck: {reason}) client-ip={reception.client}; envelope-from={sender}; helo={helo};"
-    )
+    spf = f"{spf_result} (spfCheck: {reason}) client-ip={reception.client}; envelope-from={sender}; helo={helo};"
     lines = [
         f"Return-Path: <{sender}>",
         f"Received: from {helo} ({reception.host} [{reception.client}])",
