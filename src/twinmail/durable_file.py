@@ -1,0 +1,52 @@
+"""Files that are whole or absent, whatever happens while they are written."""
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from twinmail.errors import TransientError
+
+
+class NotWritten(TransientError):
+    """A file could not be written; the old one, if any, is untouched."""
+
+
+def write(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replace the file at *path* by one with *data* and the permissions *mode*.
+
+    Readers see the old file or the new one, and after a power cut one of the two is there.
+
+    Raises:
+        NotWritten: no space, no permission, no such folder.
+    """
+    temporary = None
+    try:
+        # Made with mode 0600 by mkstemp: a secret is never readable, not even while it is written.
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            # Contents before the name: a crash must never leave the new name on an empty file.
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+        temporary = None
+        sync_folder(path.parent)
+    except OSError as error:
+        raise NotWritten(
+            f"{path}: cannot be written: {error.strerror}; free space or mend its mode"
+        ) from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                Path(temporary).unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in *folder* durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
