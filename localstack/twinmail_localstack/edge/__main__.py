@@ -1,7 +1,7 @@
 """Run the SES edge: ``python -m twinmail_localstack.edge --listen 127.0.0.1:2525``.
 
-LocalStack is found, and called, with the AWS SDK's standard variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …).
-One line with ``"event": "ready"`` says that the ports accept. SIGTERM finishes the transactions in hand.
+LocalStack is found with the AWS SDK's standard variables (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …). A line
+with ``"event": "ready"`` says that the ports accept. SIGTERM finishes the transactions in hand.
 """
 
 import argparse
@@ -93,11 +93,7 @@ async def _serve(given: Arguments) -> None:
             keys = _keys(given.smtp_keys, clients.credentials)
             factory = submission.session_factory(sender, sessions, tls, region, keys)
             servers.append(await _listen(factory, given.submission))
-        names = ("listen", "submission")
-        ports = dict(
-            zip(names, ("%s:%d" % one.sockets[0].getsockname()[:2] for one in servers), strict=False)
-        )
-        log("ready", **ports)
+        log("ready", listen=_bound(servers[0]), submission=_bound(servers[1]) if servers[1:] else None)
         await stopping.wait()
         log("stopping", sessions=len(sessions.open))
         for server in servers:
@@ -109,6 +105,11 @@ async def _serve(given: Arguments) -> None:
 
 async def _listen(factory: Callable[[], Session], address: tuple[str, int]) -> asyncio.Server:
     return await asyncio.get_running_loop().create_server(factory, *address, backlog=256)
+
+
+def _bound(server: asyncio.Server) -> str:
+    host, port = server.sockets[0].getsockname()[:2]
+    return f"{host}:{port}"
 
 
 def main() -> None:

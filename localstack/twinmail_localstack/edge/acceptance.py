@@ -50,6 +50,9 @@ class Patience:
         return full * (0.5 + random.random() / 2)
 
 
+PATIENT = Patience()
+
+
 class NotAccepted(Exception):
     """The message is not safe anywhere; the sender must keep it."""
 
@@ -63,13 +66,13 @@ class Acceptance:
         actions: Actions,
         executor: Executor,
         region: str,
-        patience: Patience | None = None,
+        patience: Patience = PATIENT,
     ) -> None:
         self._rules = rules
         self._actions = actions
         self._executor = executor
         self._region = region
-        self._patience = patience or Patience()
+        self._patience = patience
         self._running: set[asyncio.Task[None]] = set()
 
     async def accept(self, reception: Reception) -> None:

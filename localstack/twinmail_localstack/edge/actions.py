@@ -106,9 +106,7 @@ class Actions:
     def _store(self, message: Message, action: S3) -> None:
         if action.kms_key:
             # SES would encrypt with the S3 encryption client; storing it in the clear would be a surprise.
-            raise ActionError(
-                "S3 action with KmsKeyArn: client-side encryption is not emulated; remove the key"
-            )
+            raise ActionError("S3 action: KmsKeyArn (client-side encryption) is not emulated; remove it")
         key = f"{action.prefix}{message.reception.ses_id}"
         self._clients.s3.put_object(Bucket=action.bucket, Key=key, Body=message.octets)
 
@@ -156,9 +154,9 @@ class Actions:
             # A bounce is never bounced (RFC 5321, 4.5.5).
             log("not bounced", ses_id=message.reception.ses_id, reason="null sender")
             return
-        report = bounce.notification(message.reception, action, step.recipients, self._region)
+        octets = bounce.report(message.reception, action, step.recipients, self._region)
         self._clients.ses.send_raw_email(
-            Source=action.sender, Destinations=[sender], RawMessage={"Data": report}
+            Source=action.sender, Destinations=[sender], RawMessage={"Data": octets}
         )
 
     @property

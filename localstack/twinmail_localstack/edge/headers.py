@@ -80,13 +80,13 @@ def trace(reception: Reception, verdicts: Verdicts, region: str) -> bytes:
     domain = sender.rpartition("@")[2] or helo
     arrived = format_datetime(reception.arrived.astimezone(UTC))
     recipients = reception.rcpt_to
-    spf_result = _RESULT[verdicts.spf]
     reason = (
         f"domain of {domain} designates {reception.client} as permitted sender"
         if verdicts.spf == PASS
         else f"{reception.client} is neither permitted nor denied by domain of {domain}"
     )
-    spf = f"{spf_result} (spfCheck: {reason}) client-ip={reception.client}; envelope-from={sender}; helo={helo};"
+    session = f"client-ip={reception.client}; envelope-from={sender}; helo={helo};"
+    spf = f"{_RESULT[verdicts.spf]} (spfCheck: {reason}) {session}"
     lines = [
         f"Return-Path: <{sender}>",
         f"Received: from {helo} ({reception.host} [{reception.client}])",

@@ -197,7 +197,8 @@ def following(steps: Sequence[Step], position: int, disposition: Disposition) ->
 
 def _action(document: Document) -> Action:
     """Read a ``ReceiptAction`` of the SES API: an object with one member, named after the kind."""
-    kind, body = next(iter(document.items()), ("", {}))
+    kind = next(iter(document), "")
+    body: Document = document.get(kind, {})
     match kind:
         case "AddHeaderAction":
             return AddHeader(body["HeaderName"], body["HeaderValue"])

@@ -1,4 +1,4 @@
-"""SMTP sessions: aiosmtpd's protocol with a reader that keeps every octet, and sessions that can be drained."""
+"""SMTP sessions: aiosmtpd's protocol, with a reader that keeps every octet and a way to drain."""
 
 import asyncio
 import ssl
@@ -35,7 +35,7 @@ class Sessions:
             session.dismiss()
 
 
-class Session(SMTP):  # type: ignore[misc]
+class Session(SMTP):
     """One SMTP session.
 
     aiosmtpd's DATA refuses lines over 1,001 octets, and holds what it will refuse; `smtp_DATA` replaces it.
@@ -93,6 +93,7 @@ class Session(SMTP):  # type: ignore[misc]
         """Receive one message and give it to the handler's ``handle_DATA``."""
         if await self.check_helo_needed() or await self.check_auth_needed("DATA"):
             return
+        assert self.envelope is not None
         if not self.envelope.rcpt_tos:
             await self.push("503 5.5.1 Error: need RCPT command")
             return
@@ -100,19 +101,21 @@ class Session(SMTP):  # type: ignore[misc]
             await self.push("501 5.5.4 Syntax: DATA")
             return
         await self.push("354 End data with <CR><LF>.<CR><LF>")
-        decoder = await self._receive()
-        if decoder.too_large:
-            status = f"552 5.3.4 Message is too long: {decoder.size} octets, at most {MESSAGE_LIMIT}"
+        size = await self._receive()
+        if size > MESSAGE_LIMIT:
+            status = f"552 5.3.4 Message is too long: {size} octets, at most {MESSAGE_LIMIT}"
         else:
-            self.envelope.content = decoder.content
             status = await self.event_handler.handle_DATA(self, self.session, self.envelope)
-        self._set_post_data_state()
+        self.envelope = self._create_envelope()
         await self.push(status)
         if self._sessions.draining:
             self.dismiss()
 
-    async def _receive(self) -> DataDecoder:
-        """Read until the final dot; a client that hangs up cancels this."""
+    async def _receive(self) -> int:
+        """Read the envelope's content until the final dot; return its size.
+
+        A client that hangs up cancels this.
+        """
         decoder = DataDecoder(MESSAGE_LIMIT)
         while not decoder.done:
             chunk = await self._reader.read(_CHUNK)
@@ -123,7 +126,9 @@ class Session(SMTP):  # type: ignore[misc]
         if decoder.rest:
             # The reader is empty now, so what came behind the dot is next again.
             self._reader.feed_data(decoder.rest)
-        return decoder
+        assert self.envelope is not None
+        self.envelope.content = decoder.content
+        return decoder.size
 
 
 def offered(responses: list[str], without: tuple[str, ...] = ()) -> list[str]:

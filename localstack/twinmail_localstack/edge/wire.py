@@ -51,7 +51,7 @@ class DataDecoder:
                 self._keep(pending, start, end)
                 del pending[:end]
                 return False
-            following = pending[found + 3 : found + 5]
+            following = bytes(pending[found + 3 : found + 5])
             if following == _LINE_END:
                 self._keep(pending, start, found + 2)
                 self.rest = bytes(pending[found + 5 :])
