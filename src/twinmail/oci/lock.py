@@ -76,6 +76,11 @@ class PlatformLock:
     packages: tuple[Package, ...] = ()
     wheels: tuple[Wheel, ...] = ()
 
+    @property
+    def octets(self) -> int:
+        """Size of all files."""
+        return sum(one.size for one in self.packages) + sum(one.size for one in self.wheels)
+
 
 @dataclass(frozen=True)
 class ImageLock:

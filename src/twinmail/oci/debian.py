@@ -1,0 +1,140 @@
+"""Which Debian packages an image needs, resolved from signed indexes."""
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from debian.debfile import DebFile
+
+from twinmail.errors import PermanentError, TransientError
+from twinmail.oci.apt import Apt, AptUnreachable, Download
+from twinmail.oci.lock import Package
+from twinmail.oci.mirrors import Mirrors
+
+SCRIPTS = ("config", "postinst", "postrm", "preinst", "prerm")
+
+# The archive of the past takes up what is new every few hours, and mirrors keep what was superseded for a
+# day: this long after its Release file, the past has every package that the file lists.
+_SETTLED = timedelta(hours=12)
+
+
+class ResolutionError(PermanentError):
+    """The packages an image declares do not exist or do not fit together."""
+
+
+@dataclass
+class Archive:
+    """Debian as the machine's mirrors serve it, with indexes downloaded once for each architecture."""
+
+    mirrors: Mirrors
+    _apts: dict[str, Apt] = field(default_factory=dict)
+
+    def apt(self, architecture: str) -> Apt:
+        """apt with verified indexes.
+
+        Raises:
+            AptError: the indexes are not signed by the committed keys.
+            AptUnreachable: no mirror serves them.
+        """
+        if architecture in self._apts:
+            return self._apts[architecture]
+        problems = []
+        for sources in self.mirrors.sources():
+            apt = Apt(self.mirrors.state / architecture, architecture, self.mirrors.keyring, sources)
+            try:
+                apt.update()
+            except AptUnreachable as error:
+                problems.append(str(error))
+                continue
+            self._apts[architecture] = apt
+            return apt
+        raise AptUnreachable("\n".join(problems) or "no Debian mirror is known; set TWINMAIL_DEBIAN_MIRROR")
+
+    def resolve(
+        self,
+        architecture: str,
+        packages: Sequence[str],
+        provided: Collection[str],
+        installed: Collection[Mapping[str, str]],
+    ) -> tuple[Package, ...]:
+        """What *packages* add to an image, sorted by name; without the hashes of maintainer scripts.
+
+        Args:
+            provided: names taken for installed in their newest version.
+            installed: control fields of the packages of the base images.
+
+        Raises:
+            ResolutionError: a name is unknown.
+            AptError: they do not fit together.
+        """
+        if not packages:
+            return ()
+        apt = self.apt(architecture)
+        # With nothing installed, so that what an earlier image had installed hides no candidate.
+        apt.set_installed(())
+        known = apt.show([*provided, *packages])
+        if unknown := sorted({*provided, *packages} - set(known)):
+            raise ResolutionError(f"Debian has no {', '.join(unknown)} for {architecture}; check the names")
+        below = {control["Package"] for control in installed}
+        absent = [name for name in packages if name not in below]
+        # What a base image only provides may be wanted for real further up.
+        stated = [known[name] for name in provided if name not in below and name not in absent]
+        apt.set_installed([*installed, *stated])
+        return tuple(self._package(download) for download in apt.install(absent)) if absent else ()
+
+    def moment(self, architectures: Sequence[str]) -> tuple[int, str]:
+        """Epoch (seconds since 1970) and snapshot timestamp of the verified indexes."""
+        newest_date = max(self.apt(one).newest_release() for one in architectures)
+        settled = (newest_date + _SETTLED).astimezone(UTC)
+        return int(newest_date.timestamp()), settled.strftime("%Y%m%dT%H%M%SZ")
+
+    def newest(self, name: str, architecture: str) -> Package:
+        """The newest signed version of one package, whatever it depends on.
+
+        Raises:
+            ResolutionError: Debian has no such package any more.
+        """
+        apt = self.apt(architecture)
+        control = apt.show([name]).get(name)
+        if control is None:
+            raise ResolutionError(f"Debian has no {name} for {architecture} any more")
+        sources = next(iter(self.mirrors.sources()))
+        archive = sources[-1].base if control["Filename"].startswith("pool/updates/") else sources[0].base
+        url = f"{archive}/{control['Filename']}"
+        download = Download(name, control["Version"], url, int(control["Size"]), control["SHA256"])
+        return self._package(download)
+
+    def _package(self, one: Download) -> Package:
+        return Package(one.name, one.version, self.mirrors.path(one.uri), one.size, one.sha256)
+
+
+def newest(package: Package, mirrors: Mirrors) -> Package:
+    """The newest signed version of *package*, to stand in for a locked one that has vanished."""
+    timestamp = mirrors.timestamp or datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    architecture = package.path.rpartition("_")[2].removesuffix(".deb")
+    return Archive(mirrors.at(timestamp)).newest(
+        package.name, "amd64" if architecture == "all" else architecture
+    )
+
+
+def control(path: Path) -> dict[str, str]:
+    """The control fields of the ``.deb`` at *path*.
+
+    Raises:
+        TransientError: the file is not a Debian package.
+    """
+    try:
+        with DebFile(filename=str(path)) as deb:
+            return {str(key): str(value) for key, value in deb.debcontrol().items()}
+    except (ValueError, OSError, KeyError) as error:
+        raise TransientError(f"{path}: not a Debian package: {error}; delete it and try again") from error
+
+
+def scripts(path: Path) -> dict[str, str]:
+    """Hex sha256 by name of the maintainer scripts in the ``.deb`` at *path*."""
+    with DebFile(filename=str(path)) as deb:
+        part = deb.control
+        found = {name: part.get_content(name) for name in SCRIPTS if part.has_file(name)}
+    return {name: hashlib.sha256(body).hexdigest() for name, body in found.items() if body is not None}
