@@ -1,10 +1,11 @@
 """The state folder: everything that a local run leaves on the disk, and nothing outside of it."""
 
+import fcntl
 import json
-import os
 import socket
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 from twinmail.config import Config
 from twinmail.errors import PermanentError
@@ -165,17 +166,35 @@ def running(state: State) -> Description:
         PermanentError: none runs.
     """
     description = Description.load(state)
-    if description is None or not is_alive(description.pid):
+    lock = Claim(state)
+    if description is None or lock.take():
+        lock.release()
         raise PermanentError("no system runs here; start one with: ./inv up")
     return description
 
 
-def is_alive(pid: int) -> bool:
-    """Whether the process *pid* exists (and is no zombie of ours)."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
+class Claim:
+    """The right to run a system in a state folder: one process at a time, gone with the process."""
+
+    def __init__(self, state: State) -> None:
+        # Beside the folder, not in it: starting fresh removes the folder.
+        self._path = state.root.with_name(f"{state.root.name}.lock")
+        self._file: IO[str] | None = None
+
+    def take(self) -> bool:
+        """Take it if it is free."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = self._path.open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return False
+        self._file = file
         return True
-    return True
+
+    def release(self) -> None:
+        """Give it back; does nothing if it is not ours."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

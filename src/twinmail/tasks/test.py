@@ -25,12 +25,19 @@ NEEDS_IMAGES = frozenset({"contract", "image", "e2e"})
     },
     iterable=["group"],
 )
-def test(context: Any, group: list[str], runtime: str = "", keep_going: bool = False, match: str = "") -> None:
+def test(
+    context: Any, group: list[str], runtime: str = "", keep_going: bool = False, match: str = ""
+) -> None:
     """Run every test of the project, or the groups named: ./inv test unit e2e."""
     run(group or GROUPS, runtime, keep_going, match)
 
 
-@command(help={"runtime": "docker or namespace (default: what this machine has)", "match": "pytest expression"})
+@command(
+    help={
+        "runtime": "docker or namespace (default: each that this machine has)",
+        "match": "run only tests whose name matches this pytest expression",
+    }
+)
 def e2e(context: Any, runtime: str = "", match: str = "") -> None:
     """Run the end-to-end tests: real SMTP in, real IMAPS out, a fresh LocalStack."""
     run(["e2e"], runtime, False, match)

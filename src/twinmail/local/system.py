@@ -1,0 +1,275 @@
+"""The running local system: starts the containers in order, waits until each is ready, stops them again."""
+
+import http.client
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from twinmail import imap
+from twinmail.config import FILE, Config
+from twinmail.errors import TransientError
+from twinmail.local import accounts, deployment, dovecot, pki, services
+from twinmail.local.state import LOOPBACK, Description, Ports, State, choose_ports
+from twinmail.runtime.interface import Container, ContainerSpec, Exited, Runtime
+
+Say = Callable[[str], None]
+
+READY_SECONDS = 60.0
+
+
+class NotReady(TransientError):
+    """A service did not become ready in time, or ended; the text holds the end of its log."""
+
+
+class LocalSystem:
+    """LocalStack, the SES edge and the mail servers of one state folder.
+
+    Attributes:
+        containers: what runs, by container name.
+        ports: where it listens.
+        endpoint: URL of LocalStack, ours or the user's.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        config_file: Path,
+        runtime: Runtime,
+        platform: str,
+        *,
+        say: Say = lambda text: None,
+        endpoint: str | None = None,
+        ephemeral_ports: bool = False,
+        syncer_options: Sequence[str] = (),
+    ) -> None:
+        self.state = state
+        self.config_file = config_file
+        self.config = Config.load(config_file)
+        self.runtime = runtime
+        self.platform = platform
+        self.syncer_options = tuple(syncer_options)
+        self.containers: dict[str, Container] = {}
+        self._say = say
+        runtime.remove_leftovers()
+        before = Description.load(state)
+        self.ports: Ports = choose_ports(self.config, before.ports if before else {}, ephemeral_ports)
+        self._own_localstack = endpoint is None
+        self.endpoint = endpoint or f"http://{LOOPBACK}:{self.ports['localstack']}"
+
+    # Starting and stopping
+
+    def start(self) -> None:
+        """Start everything and return when every part is ready.
+
+        Raises:
+            NotReady: a part did not become ready.
+            TwinmailError: a container or the stack could not be made.
+        """
+        self._prepare()
+        self.start_localstack()
+        for server in self.config.servers:
+            self.start_dovecot(server)
+        self.wait_for_localstack()
+        self.deploy()
+        self.start_edge()
+        for server in self.config.servers:
+            self.start_syncer(server)
+        self.wait_for_edge()
+        for server in self.config.servers:
+            self.wait_for_dovecot(server)
+            self.wait_for_syncer(server)
+        self.describe().save(self.state)
+
+    def stop(self) -> None:
+        """Stop everything, the source of new messages first; state folders stay."""
+        for name in ("edge", *(f"{one}-syncer" for one in self.config.servers), *list(self.containers)):
+            self.stop_container(name)
+
+    def start_localstack(self) -> None:
+        """Start LocalStack, unless the user brought one."""
+        if self._own_localstack:
+            self._say("starting LocalStack")
+            self._start(services.localstack(self.state, self.config, self.ports, self.platform))
+
+    def wait_for_localstack(self) -> None:
+        """Wait until LocalStack answers."""
+        address = self.endpoint.removeprefix("http://").removeprefix("https://").rstrip("/")
+        self._wait("localstack", lambda: _http_ok(address, "/_localstack/health"))
+
+    def deploy(self) -> None:
+        """Bring the cloud stack to what the template and the configuration say."""
+        self._say("deploying the cloud stack")
+        deployment.deploy(self.state, self.config, self.config_file, self.session(), self._say)
+
+    def start_edge(self) -> None:
+        """Start the SES edge."""
+        self._say("starting the SES edge")
+        self._start(services.edge(self.state, self.config, self.ports, self.platform, self.endpoint))
+
+    def wait_for_edge(self) -> None:
+        """Wait until the SES edge greets."""
+        self._wait("edge", lambda: _greets(self.ports["edge"], b"220"))
+
+    def start_dovecot(self, server: str) -> None:
+        """Start the IMAP server of *server*."""
+        self._say(f"starting Dovecot on {server}")
+        self._start(services.dovecot(self.state, server, self.platform))
+
+    def wait_for_dovecot(self, server: str) -> None:
+        """Wait until Dovecot of *server* greets."""
+        port, tls = self.ports[f"{server}-imaps"], pki.client_context(self.ca)
+        self._wait(f"{server}-dovecot", lambda: imap.greets(LOOPBACK, port, tls))
+
+    def start_syncer(self, server: str, *options: str) -> None:
+        """Start the syncer of *server*, with extra command line *options*."""
+        self._say(f"starting the syncer on {server}")
+        self._start(
+            services.syncer(
+                self.state,
+                self.config,
+                self.ports,
+                server,
+                self.platform,
+                self.endpoint,
+                (*self.syncer_options, *options),
+            )
+        )
+
+    def wait_for_syncer(self, server: str) -> None:
+        """Wait until the syncer of *server* has looked at the log once."""
+        address = f"{LOOPBACK}:{self.ports[f'{server}-health']}"
+        self._wait(f"{server}-syncer", lambda: _http_ok(address, "/readyz"))
+
+    def stop_container(self, name: str) -> None:
+        """Stop the container *name* if it runs."""
+        container = self.containers.pop(name, None)
+        if container is not None:
+            container.stop()
+
+    def ended(self) -> dict[str, Exited]:
+        """Containers that ended although nobody stopped them."""
+        statuses = {name: container.status() for name, container in self.containers.items()}
+        return {name: status for name, status in statuses.items() if isinstance(status, Exited)}
+
+    def restart(self, name: str) -> None:
+        """Start the container *name* again after it ended, and wait for it."""
+        self.stop_container(name)
+        if name == "localstack":
+            self.start_localstack()
+            self.wait_for_localstack()
+            self.deploy()
+        elif name == "edge":
+            self.start_edge()
+            self.wait_for_edge()
+        else:
+            server, _, service = name.rpartition("-")
+            if service == "dovecot":
+                self.start_dovecot(server)
+                self.wait_for_dovecot(server)
+            else:
+                self.start_syncer(server)
+                self.wait_for_syncer(server)
+
+    def session(self) -> Any:
+        """A session whose clients talk to LocalStack; production code is handed such clients."""
+        from localstack_client.session import Session
+
+        return Session(
+            aws_access_key_id=services.ACCESS_KEY,
+            aws_secret_access_key=services.SECRET_KEY,
+            region_name=self.config.region,
+            localstack_host=self.endpoint.removeprefix("http://").rstrip("/"),
+        )
+
+    def account(self, server: str, login: accounts.Login) -> imap.Account:
+        """How to log in to *server* as *login*."""
+        port, tls = self.ports[f"{server}-imaps"], pki.client_context(self.ca)
+        return imap.Account(LOOPBACK, port, login.name, login.password, tls)
+
+    def describe(self) -> Description:
+        """What runs and where."""
+        return Description(
+            pid=os.getpid(),
+            runtime=self.runtime.name,
+            endpoint=self.endpoint,
+            region=self.config.region,
+            edge={"host": LOOPBACK, "port": self.ports["edge"]},
+            submission={"host": LOOPBACK, "port": self.ports["submission"]},
+            servers={
+                name: {"host": LOOPBACK, "port": self.ports[f"{name}-imaps"]} for name in self.config.servers
+            },
+            ca=str(self.ca),
+            ports=dict(self.ports.by_service),
+        )
+
+    @property
+    def ca(self) -> Path:
+        """File with the certificate of the local authority."""
+        return self.state.tls / pki.CA
+
+    # Inside
+
+    def _prepare(self) -> None:
+        """Write what the containers read: certificates, accounts, settings."""
+        self.state.root.mkdir(parents=True, exist_ok=True)
+        for volume in services.volumes(self.state, self.config):
+            self.runtime.prepare_volume(volume)
+        accounts.ensure(self.state, self.config)
+        for name in ("edge", *self.config.servers):
+            settings = self.state.settings(name)
+            settings.mkdir(parents=True, exist_ok=True)
+            server = self.config.servers.get(name)
+            pki.ensure(self.state.tls, settings / "tls", (server.host,) if server else ("ses-edge",))
+            if server:
+                shutil.copyfile(self.config_file, settings / FILE)
+                accounts.install(self.state, self.config, settings)
+                (settings / dovecot.FILE).write_text(dovecot.local_conf(self.ports[f"{name}-imaps"]))
+            self.runtime.prepare_volume(settings)
+
+    def _start(self, spec: ContainerSpec) -> None:
+        self.containers[spec.name] = self.runtime.start(spec)
+
+    def _wait(self, name: str, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        container = self.containers.get(name)
+        while not ready():
+            status = container.status() if container else None
+            if isinstance(status, Exited):
+                raise NotReady(
+                    f"{name} ended with exit code {status.code}; the end of its log:\n{self.tail(name)}"
+                )
+            if time.monotonic() > deadline:
+                raise NotReady(
+                    f"{name} not ready after {READY_SECONDS:.0f} s; the end of its log:\n{self.tail(name)}"
+                )
+            time.sleep(0.05)
+
+    def tail(self, name: str, lines: int = 20) -> str:
+        """The last lines of the log of container *name*."""
+        container = self.containers.get(name)
+        if container is None:
+            return "  (it is not ours)"
+        text = container.logs().decode("utf-8", "replace").splitlines()[-lines:]
+        return "\n".join(f"  {line}" for line in text) or "  (empty)"
+
+
+def _http_ok(address: str, path: str) -> bool:
+    connection = http.client.HTTPConnection(address, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _greets(port: int, prefix: bytes) -> bool:
+    with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=2) as connection:
+        return connection.recv(256).startswith(prefix)
+    return False

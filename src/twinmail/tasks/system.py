@@ -1,0 +1,178 @@
+"""``./inv up``: the whole system on this machine, with one real message to prove it."""
+
+import json
+import os
+import platform as host
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from twinmail.errors import PermanentError, TransientError
+from twinmail.tasks.command import command
+from twinmail.tasks.config import PROJECT
+
+# Restarting a part that keeps ending only hides the reason.
+RESTARTS = 5
+
+
+@command(
+    help={
+        "once": "exit when the first message arrived on both servers (0), or did not (1)",
+        "fresh": "start clean: forget the mail, the certificates and the accounts of earlier runs",
+        "json": "print one JSON object instead of the table",
+        "runtime": "docker or namespace (default: docker where an engine answers, else namespace)",
+        "endpoint": "use the LocalStack that already runs at this URL",
+        "config": "another configuration than twinmail.toml",
+    }
+)
+def up(
+    context: Any,
+    once: bool = False,
+    fresh: bool = False,
+    json_: bool = False,
+    runtime: str = "",
+    endpoint: str = "",
+    config: str = "",
+) -> None:
+    """Run the whole system here and send one message through it, until Ctrl-C."""
+    # Stopping by a service manager or a script is as clean as by hand.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    from twinmail.config import FILE, Config
+    from twinmail.local.state import Claim, State
+    from twinmail.runtime.select import choose
+
+    state = State.of_checkout(PROJECT)
+    config_file = Path(config).absolute() if config else PROJECT / FILE
+    Config.load(config_file)
+    if not Claim(state).take():
+        raise PermanentError("a system already runs here; stop it with Ctrl-C there")
+    platform = host_platform()
+    chosen = choose(runtime or None, state.root)
+    _build(platform, json_)
+    if fresh:
+        _say("removing the state of earlier runs")
+        chosen.remove_leftovers()
+        shutil.rmtree(state.root, ignore_errors=True)
+
+    from twinmail.local.system import LocalSystem
+
+    system = LocalSystem(state, config_file, chosen, platform, say=_say, endpoint=endpoint or None)
+    try:
+        system.start()
+        _say("sending the first message")
+        delivered = _first_message(system)
+        elapsed = round(_seconds_since_start(), 1)
+        _say(f"up in {elapsed} s")
+        if json_:
+            found = {
+                "delivered": delivered,
+                "runtime": chosen.name,
+                "platform": platform,
+                "cold_seconds": elapsed,
+            }
+            print(json.dumps(found), flush=True)
+        else:
+            _print_table(system, delivered)
+        if not once:
+            _supervise(system)
+    except KeyboardInterrupt:
+        if once:
+            raise
+    finally:
+        _say("stopping")
+        system.stop()
+        _say("stopped; the mail is kept for the next ./inv up")
+
+
+def _first_message(system: Any) -> dict[str, int]:
+    """Send the message that proves the path; milliseconds by server."""
+    from twinmail.local import accounts, first_message, pki
+
+    config = system.config
+    user = accounts.demo_user(system.state, config)
+    address = next(one for one in config.mailboxes[user.name].addresses if not one.startswith("*"))
+    message = first_message.compose(f"hello@{config.domains[0]}", address)
+    edge = (system.describe().edge["host"], system.ports["edge"])
+    logins = {server: system.account(server, user) for server in config.servers}
+    return dict(first_message.deliver(edge, message, logins, pki.client_context(system.ca)).milliseconds)
+
+
+def _print_table(system: Any, delivered: dict[str, int]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from twinmail.local import accounts
+
+    user = accounts.demo_user(system.state, system.config)
+    table = Table("server", "IMAPS", "the first message was there after", title="twinmail is up")
+    for server, milliseconds in delivered.items():
+        table.add_row(server, f"127.0.0.1:{system.ports[f'{server}-imaps']}", f"{milliseconds} ms")
+    console = Console(highlight=False)
+    console.print(table)
+    first = next(iter(delivered))
+    lines = {
+        "user": user.name,
+        "password": user.password,
+        "CA file": system.ca,
+        "SMTP in (the Internet's side)": f"127.0.0.1:{system.ports['edge']}",
+        "SMTP out (submission)": f"127.0.0.1:{system.ports['submission']}",
+        "LocalStack": system.endpoint,
+        "runtime": system.runtime.name,
+    }
+    width = max(len(name) for name in lines)
+    for name, value in lines.items():
+        print(f"  {name:<{width}}  {value}")
+    ca, port = system.ca, system.ports[f"{first}-imaps"]
+    print("\nTry next, in another terminal:")
+    print("  ./inv send tests/messages")
+    print(f"  openssl s_client -quiet -verify_return_error -CAfile '{ca}' -connect 127.0.0.1:{port}")
+    print(f"  a mail client: IMAP, 127.0.0.1, port {port}, SSL/TLS, the user and password above")
+    print("\nCtrl-C stops it and keeps the mail.", flush=True)
+
+
+def _supervise(system: Any) -> None:
+    """Keep every part running until interrupted."""
+    restarts: dict[str, int] = {}
+    while True:
+        for name, status in system.ended().items():
+            count = restarts[name] = restarts.get(name, 0) + 1
+            tail = system.tail(name, 10)
+            if count > RESTARTS:
+                raise TransientError(f"{name} ended {count} times, last with {status.code}; its log:\n{tail}")
+            _say(f"{name} ended with exit code {status.code}; starting it again. Its log:\n{tail}")
+            system.restart(name)
+        time.sleep(0.5)
+
+
+def _build(platform: str, quiet: bool) -> None:
+    """Build the images for this platform only; a warm start builds nothing."""
+    _say("building the images")
+    argv = [sys.executable, str(PROJECT / "tasks.py"), "build", "--platform", platform]
+    result = subprocess.run(argv, check=False, stdout=sys.stderr if quiet else None)
+    if result.returncode:
+        raise PermanentError("the images could not be built; see above")
+
+
+def host_platform() -> str:
+    """The platform of this machine, in OCI terms."""
+    machine = host.machine()
+    platforms = {"x86_64": "linux/amd64", "aarch64": "linux/arm64", "arm64": "linux/arm64"}
+    if machine not in platforms:
+        raise PermanentError(f"no images for this machine: expected x86_64 or aarch64, got {machine}")
+    return platforms[machine]
+
+
+def _seconds_since_start() -> float:
+    """Age of this process: the wrapper became it by exec, so the set-up of the venv counts."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return float(Path("/proc/uptime").read_text().split()[0]) - started
+
+
+def _say(text: str) -> None:
+    """One line a step on standard error, with the seconds since the start."""
+    print(f"{_seconds_since_start():6.1f} s  {text}", file=sys.stderr, flush=True)
