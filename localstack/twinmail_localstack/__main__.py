@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from twinmail_localstack.settings import Settings, environment
+from twinmail_localstack.settings import Settings, activate, environment
 
 
 def _arguments(argv: list[str]) -> Settings:
@@ -32,6 +32,8 @@ def main() -> None:
     """Configure LocalStack through its environment, then run it in this process until SIGTERM."""
     settings = _arguments(sys.argv[1:])
     os.environ.update(environment(settings))
+    activate(settings)
+    settings.state.mkdir(parents=True, exist_ok=True)
     settings.scratch.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = str(settings.scratch)
     # Imported only now: LocalStack reads its configuration when it is imported.

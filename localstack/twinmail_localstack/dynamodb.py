@@ -1,10 +1,11 @@
 """DynamoDB without Java: moto's tables behind one lock, with expiry.
 
-LocalStack's own provider starts DynamoDB Local, which needs a Java runtime and a download. moto implements the
-same operations in memory, but reads and writes an item in separate steps, so that concurrent requests lose updates;
-here every operation runs alone.
+LocalStack's own provider starts DynamoDB Local, which needs Java and a download. moto implements the
+same operations in memory, but reads and writes an item in separate steps, so that concurrent requests lose
+updates; here every operation runs alone. A table that is created again after a restart has its items back.
 """
 
+import json
 import logging
 import threading
 import time
@@ -19,6 +20,10 @@ from localstack.aws.forwarder import ForwardingFallbackDispatcher
 from localstack.services.moto import call_moto
 from localstack.services.plugins import Service, ServiceLifecycleHook, aws_provider
 from moto.dynamodb.models import dynamodb_backends
+from moto.dynamodb.models.table import Table
+
+from twinmail_localstack import settings
+from twinmail_localstack.item_records import ItemRecords, changed_items
 
 LOG = logging.getLogger(__name__)
 
@@ -56,7 +61,7 @@ def expired(value: object, now: float) -> bool:
         return False
 
 
-def sweep(now: float) -> int:
+def sweep(now: float, records: ItemRecords) -> int:
     """Delete the expired items of all tables and return how many there were."""
     deleted = 0
     with LOCK:
@@ -74,46 +79,79 @@ def sweep(now: float) -> int:
                 attribute = item.attrs.get(name)
                 if attribute is not None and attribute.type == "N" and expired(attribute.value, now):
                     table.delete_item(item.hash_key, item.range_key)
+                    records.save(table.table_arn, _key(table, item.to_json()["Attributes"]), None)
                     deleted += 1
     return deleted
 
 
-class DynamoDB(DynamodbApi, ServiceLifecycleHook):
-    """Implements no operation itself: all fall through to moto."""
+def _key(table: Table, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: attributes[name] for name in (table.hash_key_attr, table.range_key_attr) if name}
 
-    def __init__(self) -> None:
+
+class DynamoDB(DynamodbApi, ServiceLifecycleHook):  # type: ignore[misc]
+    """Implements no operation itself: all go to moto, one at a time, and are recorded."""
+
+    def __init__(self, records: ItemRecords) -> None:
+        self._records = records
         self._stopping = threading.Event()
 
     def on_before_start(self) -> None:
+        """Start to sweep."""
         threading.Thread(target=self._expire, name="dynamodb-expiry", daemon=True).start()
 
     def on_before_stop(self) -> None:
+        """Stop sweeping."""
         self._stopping.set()
+
+    def call(self, context: RequestContext, request: Any) -> Any:
+        """Run one operation."""
+        operation = context.operation.name
+        if operation == "BatchWriteItem":
+            check_batch(request)
+        backend = dynamodb_backends[context.account_id][context.region]
+        with LOCK:
+            doomed = backend.get_table(request["TableName"]) if operation == "DeleteTable" else None
+            response = call_moto(context)
+            if operation == "CreateTable":
+                table = backend.get_table(request["TableName"])
+                for item in self._records.items(table.table_arn):
+                    table.put_item(item)
+            elif doomed is not None:
+                self._records.forget(doomed.table_arn)
+            else:
+                # The request as it came: the parsed one has decoded binary values.
+                body = json.loads(context.request.get_data() or b"{}")
+                for name, attributes in changed_items(operation, body):
+                    table = backend.get_table(name)
+                    key = _key(table, attributes)
+                    item = backend.get_item(name, key)
+                    self._records.save(table.table_arn, key, item and item.to_json()["Attributes"])
+        return response
 
     def _expire(self) -> None:
         while not self._stopping.wait(EXPIRY_INTERVAL):
-            if deleted := sweep(time.time()):
+            if deleted := sweep(time.time(), self._records):
                 LOG.info("deleted %d expired items", deleted)
 
 
-def _alone(context: RequestContext, request: Any) -> Any:
-    if context.operation.name == "BatchWriteItem":
-        check_batch(request)
+def _streams_call(context: RequestContext, request: Any) -> Any:
     with LOCK:
         return call_moto(context)
-
-
-def _dispatcher(provider: object) -> Any:
-    return ForwardingFallbackDispatcher(provider, _alone)
 
 
 @aws_provider(api="dynamodb", name="locked")  # type: ignore[untyped-decorator]
 def dynamodb() -> Service:
     """``PROVIDER_OVERRIDE_DYNAMODB=locked``."""
-    return Service.for_provider(DynamoDB(), dispatch_table_factory=_dispatcher)
+    provider = DynamoDB(ItemRecords(settings.current().state / "dynamodb.sqlite"))
+    return Service.for_provider(
+        provider, dispatch_table_factory=lambda one: ForwardingFallbackDispatcher(one, provider.call)
+    )
 
 
 @aws_provider(api="dynamodbstreams", name="locked")  # type: ignore[untyped-decorator]
 def dynamodbstreams() -> Service:
     """``PROVIDER_OVERRIDE_DYNAMODBSTREAMS=locked``."""
-    return Service.for_provider(DynamodbstreamsApi(), dispatch_table_factory=_dispatcher)
+    return Service.for_provider(
+        DynamodbstreamsApi(),
+        dispatch_table_factory=lambda one: ForwardingFallbackDispatcher(one, _streams_call),
+    )

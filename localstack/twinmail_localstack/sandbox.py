@@ -191,7 +191,9 @@ class Sandbox:
         version = self._function.environment.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
         return (
             f"START RequestId: {event.request_id} Version: {version}\n{text}"
-            f"END RequestId: {event.request_id}\nREPORT RequestId: {event.request_id}\t" + "\t".join(report) + "\n"
+            f"END RequestId: {event.request_id}\nREPORT RequestId: {event.request_id}\t"
+            + "\t".join(report)
+            + "\n"
         )
 
     def _end(self) -> None:

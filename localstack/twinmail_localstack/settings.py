@@ -50,6 +50,22 @@ class Settings:
         return Path(f"/tmp/localstack-{self.port}")
 
 
+_current: Settings | None = None
+
+
+def activate(settings: Settings) -> None:
+    """Make *settings* those of this process, for the plugins, which LocalStack creates without arguments."""
+    global _current
+    _current = settings
+
+
+def current() -> Settings:
+    """The settings of this process."""
+    if _current is None:
+        raise RuntimeError("LocalStack's plugins need `python -m twinmail_localstack`, which was not used")
+    return _current
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """Return the environment variables that configure LocalStack for *settings*."""
     address = f"{settings.host}:{settings.port}"
@@ -77,6 +93,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "SQS_ENDPOINT_STRATEGY": "path",
         "PROVIDER_OVERRIDE_DYNAMODB": "locked",
         "PROVIDER_OVERRIDE_DYNAMODBSTREAMS": "locked",
+        "PROVIDER_OVERRIDE_S3": "durable",
         "PROVIDER_OVERRIDE_SES": "receiving",
         # A resource that LocalStack cannot create fails its stack, as in AWS, and does not pass for created.
         "CFN_IGNORE_UNSUPPORTED_RESOURCE_TYPES": "0",
@@ -86,6 +103,5 @@ def environment(settings: Settings) -> dict[str, str]:
         "LAMBDA_LIMITS_CONCURRENT_EXECUTIONS": "1000",
         "DEBUG": "1" if settings.debug else "0",
         "LS_LOG": "trace" if settings.debug else "info",
-        "TWINMAIL_LOCALSTACK_STATE": str(settings.state),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
