@@ -7,7 +7,7 @@ system that was just made. Deployed servers get the password file alone.
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from twinmail import durable_file, password_file
@@ -33,8 +33,8 @@ class Login:
     """
 
     name: str
-    password: str
-    passdb: str
+    password: str = field(repr=False)
+    passdb: str = field(repr=False)
 
 
 def ensure(state: State, config: Config) -> Mapping[str, Login]:

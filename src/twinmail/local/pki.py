@@ -79,7 +79,7 @@ def client_context(ca: Path) -> ssl.SSLContext:
 
 def _authority(folder: Path, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     pair = _load(folder / CA, folder / CA_KEY)
-    if pair is not None and now + CA_RENEW_BEFORE < pair[0].not_valid_after_utc:
+    if pair is not None and _fresh(pair[0], now, CA_RENEW_BEFORE):
         return pair
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "twinmail local authority")])
@@ -157,8 +157,11 @@ def _serves(certificate: x509.Certificate, ca: x509.Certificate, names: Sequence
         have = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
         return False
-    fresh = certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc - RENEW_BEFORE
-    return fresh and have == _alternative_names(names)
+    return _fresh(certificate, now, RENEW_BEFORE) and have == _alternative_names(names)
+
+
+def _fresh(certificate: x509.Certificate, now: datetime, before: timedelta) -> bool:
+    return certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc - before
 
 
 def _load(certificate: Path, key: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None:
