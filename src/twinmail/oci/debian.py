@@ -3,16 +3,18 @@
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 from debian.debfile import DebFile
 
-from twinmail.errors import PermanentError, TransientError
-from twinmail.oci.apt import Apt, AptUnreachable, Download
+from twinmail.errors import PermanentError, TransientError, TwinmailError
+from twinmail.oci.apt import Apt, AptError, AptUnreachable, Download
 from twinmail.oci.lock import Package
-from twinmail.oci.mirrors import Mirrors
+from twinmail.oci.mirrors import MAIN, SECURITY, Mirrors
+from twinmail.oci.spec import PLATFORMS
 
+DEFAULT_ARCHITECTURE = PLATFORMS[0].partition("/")[2]
 SCRIPTS = ("config", "postinst", "postrm", "preinst", "prerm")
 
 # The archive of the past takes up what is new every few hours, and mirrors keep what was superseded for a
@@ -40,17 +42,21 @@ class Archive:
         """
         if architecture in self._apts:
             return self._apts[architecture]
-        problems = []
+        problems: list[TwinmailError] = []
         for sources in self.mirrors.sources():
             apt = Apt(self.mirrors.state / architecture, architecture, self.mirrors.keyring, sources)
             try:
                 apt.update()
-            except AptUnreachable as error:
-                problems.append(str(error))
+            except (AptError, AptUnreachable) as error:
+                # One not to be trusted is passed over like one that is down: the next is verified too.
+                problems.append(error)
                 continue
             self._apts[architecture] = apt
             return apt
-        raise AptUnreachable("\n".join(problems) or "no Debian mirror is known; set TWINMAIL_DEBIAN_MIRROR")
+        text = "\n".join(str(one) for one in problems)
+        if any(isinstance(one, AptError) for one in problems):
+            raise AptError(text)
+        raise AptUnreachable(text or "no Debian mirror is known; set TWINMAIL_DEBIAN_MIRROR")
 
     def resolve(
         self,
@@ -100,23 +106,30 @@ class Archive:
         control = apt.show([name]).get(name)
         if control is None:
             raise ResolutionError(f"Debian has no {name} for {architecture} any more")
-        sources = next(iter(self.mirrors.sources()))
-        archive = sources[-1].base if control["Filename"].startswith("pool/updates/") else sources[0].base
-        url = f"{archive}/{control['Filename']}"
-        download = Download(name, control["Version"], url, int(control["Size"]), control["SHA256"])
-        return self._package(download)
+        # Only the security archive keeps its pool below updates/.
+        archive = SECURITY if control["Filename"].startswith("pool/updates/") else MAIN
+        path = f"{archive}/{control['Filename']}"
+        return Package(name, control["Version"], path, int(control["Size"]), control["SHA256"])
 
     def _package(self, one: Download) -> Package:
         return Package(one.name, one.version, self.mirrors.path(one.uri), one.size, one.sha256)
 
 
-def newest(package: Package, mirrors: Mirrors) -> Package:
-    """The newest signed version of *package*, to stand in for a locked one that has vanished."""
-    timestamp = mirrors.timestamp or datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    architecture = package.path.rpartition("_")[2].removesuffix(".deb")
-    return Archive(mirrors.at(timestamp)).newest(
-        package.name, "amd64" if architecture == "all" else architecture
-    )
+def newest(packages: Sequence[Package], mirrors: Mirrors) -> dict[str, Package]:
+    """The newest signed version of each of *packages*, by the sha256 of the one that has vanished.
+
+    Raises:
+        ResolutionError, AptError, AptUnreachable: there is none to be had.
+    """
+    archive = Archive(mirrors)
+    found = {}
+    for package in packages:
+        architecture = package.path.rpartition("_")[2].removesuffix(".deb")
+        # Packages for all architectures are in the index of each.
+        found[package.sha256] = archive.newest(
+            package.name, DEFAULT_ARCHITECTURE if architecture == "all" else architecture
+        )
+    return found
 
 
 def control(path: Path) -> dict[str, str]:

@@ -22,6 +22,10 @@ class Vanished(PermanentError):
     """A locked file is nowhere any more."""
 
 
+class WrongFile(PermanentError):
+    """A source sends something else under the name of a locked file, and no other source has it."""
+
+
 class Unreachable(TransientError):
     """No source of a locked file can be reached now."""
 
@@ -58,9 +62,13 @@ class _Loss:
     attempts: tuple[Attempt, ...]
 
     @property
+    def wrong(self) -> bool:
+        return any(one.wrong for one in self.attempts)
+
+    @property
     def vanished(self) -> bool:
-        # A mirror of this machine that lost the file is proof enough; the archive of the past may be out of
-        # reach for reasons of its own.
+        # A mirror that lost the file is proof enough; the archive of the past may be out of reach for reasons
+        # of its own.
         return any(one.gone for one in self.attempts)
 
     def line(self) -> str:
@@ -92,6 +100,7 @@ def fetch_all(
 
     Raises:
         Vanished: a locked file is nowhere any more; the text names what, where it was sought and the remedy.
+        WrongFile: a source sends other bytes than the locked ones.
         Unreachable: no source can be reached now.
     """
     wanted = {item.sha256: item for item in items}
@@ -182,6 +191,8 @@ def _receiver(
         except BaseException as error:
             progress.advance(item.name, -arrived)
             if isinstance(error, ContentError):
+                if arrived < item.size:
+                    raise urllib3.exceptions.ProtocolError(f"truncated: {error}") from error
                 raise WrongContent(str(error)) from error
             raise
 
@@ -199,6 +210,12 @@ def _replace(
 ) -> dict[str, Path]:
     """Paths of what stands in for *losses*, by locked sha256; see `fetch_all`."""
     lost = "\n".join(loss.line() for loss in losses)
+    # Never replaced: a mirror that alters files is no reason to take newer ones.
+    if any(loss.wrong for loss in losses):
+        raise WrongFile(
+            f"{len(losses)} locked files cannot be had, some because a source sends other bytes:\n{lost}\n"
+            "use another mirror (TWINMAIL_DEBIAN_MIRROR), or find out what alters downloads here"
+        )
     if not all(loss.vanished for loss in losses):
         raise Unreachable(
             f"{len(losses)} locked files cannot be reached:\n{lost}\n"
@@ -213,17 +230,17 @@ def _replace(
     if strict or len(packages) < len(losses):
         raise Vanished(text)
     try:
-        stand_ins = {package: newest(package, mirrors) for package in packages}
+        stand_ins = newest(packages, mirrors)
     except TwinmailError as error:
         raise Vanished(f"{text}\nno newer version can stand in: {error}") from error
-    for package, stand_in in stand_ins.items():
+    for package in packages:
+        stand_in = stand_ins[package.sha256]
         progress.warn(
             f"{package.name} {package.version} has vanished from the mirrors; going on with "
             f"{stand_in.version}, signed by Debian: the digests of the images will differ from the "
             'committed ones; run "./inv lock" to lock it'
         )
     needed = [one for one in stand_ins.values() if cache.find(one.sha256, one.size) is None]
-    still = _download(needed, cache, mirrors, progress, line, shop)
-    if still:
-        raise Vanished(text + "\n" + "\n".join(loss.line() for loss in still))
-    return {package.sha256: cache.folder / one.sha256 for package, one in stand_ins.items()}
+    if still := _download(needed, cache, mirrors, progress, line, shop):
+        raise Vanished("\n".join([text, *(loss.line() for loss in still)]))
+    return {sha256: cache.folder / one.sha256 for sha256, one in stand_ins.items()}

@@ -86,7 +86,7 @@ def lock(
 ) -> Iterator[Report]:
     """Resolve and write the lock of each of *names*; bases come first, whatever the order asked.
 
-    Every file is downloaded into *cache* on the way, because maintainer scripts are inside.
+    Every Debian package is downloaded into *cache* on the way, because its maintainer scripts are inside.
 
     Raises:
         LockError: the base of an image is not locked, or something in it is too old for the image.

@@ -47,14 +47,13 @@ class Mirrors:
 
         Args:
             override: a base URL with ``debian/`` and ``debian-security/`` below it, or the URL of the
-                former; nothing else is asked then but the archive of the past.
+                former; it is asked before the machine's mirrors.
             etc: the folder of the machine's apt settings.
         """
+        archives = _apt_mirrors(etc)
         if override:
             base = override.rstrip("/").removesuffix(f"/{MAIN}")
-            archives: dict[str, tuple[str, ...]] = {name: (f"{base}/{name}",) for name in (MAIN, SECURITY)}
-        else:
-            archives = _apt_mirrors(etc)
+            archives = {name: (f"{base}/{name}", *bases) for name, bases in archives.items()}
         keyring = root / "images" / "keys" / f"debian-archive-{RELEASE}.asc"
         return cls(archives, keyring, root / ".twinmail" / "apt", snapshot)
 
@@ -73,8 +72,11 @@ class Mirrors:
 
     def sources(self) -> Iterator[tuple[Source, ...]]:
         """Complete sets of sources for apt, best first: this machine's mirrors, then the past."""
-        if all(self.archives.get(archive) for archive, _ in SUITES):
-            yield tuple(Source(self.archives[archive][0], suite) for archive, suite in SUITES)
+        known = {archive: self.archives.get(archive, ()) for archive, _ in SUITES}
+        if all(known.values()):
+            for turn in range(max(len(bases) for bases in known.values())):
+                pick = {archive: bases[min(turn, len(bases) - 1)] for archive, bases in known.items()}
+                yield tuple(Source(pick[archive], suite) for archive, suite in SUITES)
         if self.timestamp:
             past = f"{self.snapshot}/{{}}/{self.timestamp}"
             yield tuple(Source(past.format(archive), suite, dated=True) for archive, suite in SUITES)

@@ -18,6 +18,7 @@ _TRIES = 4
 _TIMEOUT = urllib3.Timeout(connect=10, read=30)
 # Worth another try at the same place (RFC 9110 section 15.6, RFC 6585 section 4).
 _RETRIED = (408, 429, 500, 502, 503, 504)
+_GONE = (404, 410)
 # ".deb" and wheels are compressed already; index pages are small.
 _HEADERS = {"User-Agent": "twinmail", "Accept-Encoding": "identity"}
 _NONE: Mapping[str, str] = {}
@@ -39,12 +40,14 @@ class Attempt:
     """One source that did not have the file.
 
     Attributes:
-        gone: whether it answered that it has no such file, or sent another; asking again cannot help.
+        gone: whether it answered that it has no such file.
+        wrong: whether it sent another file.
     """
 
     url: str
     why: str
-    gone: bool
+    gone: bool = False
+    wrong: bool = False
 
 
 @dataclass
@@ -101,7 +104,7 @@ class Transport:
                 raise Cancelled("stopped by the operator")
             # One dead host must not cost every file its time-outs.
             if host in self._down:
-                return Attempt(url, self._down[host], gone=False)
+                return Attempt(url, self._down[host])
             # Full jitter, so that parallel downloads do not come back together.
             if turn and self.cancelled.wait(self.pause * 2 ** (turn - 1) * (0.5 + random.random())):
                 raise Cancelled("stopped by the operator")
@@ -120,19 +123,17 @@ class Transport:
                     receive(url, response)
                     return None
                 why = f"HTTP {response.status}"
+                response.drain_conn()
                 if response.status not in _RETRIED:
-                    return Attempt(url, why, gone=True)
+                    return Attempt(url, why, gone=response.status in _GONE)
             except WrongContent as error:
-                return Attempt(url, str(error), gone=True)
+                return Attempt(url, str(error), wrong=True)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 why = f"broken download: {_reason(error)}"
             finally:
-                # A response read to its end goes back to the pool; any other connection is useless.
-                if response.isclosed():
-                    response.release_conn()
-                else:
-                    response.close()
-        return Attempt(url, why, gone=False)
+                # A body read to its end has given its connection back; any other connection is useless.
+                response.close()
+        return Attempt(url, why)
 
     def blocks(self, response: urllib3.BaseHTTPResponse) -> Iterable[bytes]:
         """The body of *response*, piece by piece.
