@@ -48,7 +48,8 @@ def up(
     state = State.of_checkout(PROJECT)
     config_file = Path(config).absolute() if config else PROJECT / FILE
     Config.load(config_file)
-    if not Claim(state).take():
+    claim = Claim(state)  # held until this process ends
+    if not claim.take():
         raise PermanentError("a system already runs here; stop it with Ctrl-C there")
     platform = host_platform()
     chosen = choose(runtime or None, state.root)
