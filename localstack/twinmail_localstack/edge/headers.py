@@ -157,4 +157,9 @@ def resent(content: bytes, message_id: str, region: str, moment: datetime) -> by
         f"Feedback-ID: ::1.{region}.{message_id}:AmazonSES".encode(),
         f"X-SES-Outgoing: {moment:%Y.%m.%d}-127.0.0.1".encode(),
     ]
-    return CRLF.join(kept) + (CRLF + body if body.startswith((b"\r\n", b"\n")) and block else CRLF * 2 + body)
+    if not body:
+        body = CRLF * 2
+    elif not block:
+        # An empty header: its first line end is also the one that ends the header.
+        body = CRLF + body
+    return CRLF.join(kept) + body

@@ -82,10 +82,3 @@ def _partial(buffer: bytearray) -> int:
     if buffer.endswith(_LINE_END):
         return 2
     return 1 if buffer.endswith(b"\r") else 0
-
-
-def stuffed(content: bytes) -> bytes:
-    """Encode *content* for DATA: dots doubled after CRLF, the last line ended, the final dot added."""
-    lines = (_LINE_END + content).replace(_DOT, b"\r\n..")[len(_LINE_END) :]
-    end = b"" if content.endswith(_LINE_END) or not content else _LINE_END
-    return lines + end + b".\r\n"
