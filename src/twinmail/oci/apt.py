@@ -41,17 +41,19 @@ class Source:
     Attributes:
         base: base URL of the archive, without a slash at the end.
         dated: whether the base is an archive of the past, whose Release files have expired.
+        kind: ``deb``, or ``deb-src`` for source packages.
     """
 
     base: str
     suite: str
     components: tuple[str, ...] = ("main",)
     dated: bool = False
+    kind: str = "deb"
 
     def line(self, keyring: Path) -> str:
         """The line; signatures by anything but *keyring* are refused."""
         options = f"signed-by={keyring}" + (" check-valid-until=no" if self.dated else "")
-        return f"deb [{options}] {self.base} {self.suite} {' '.join(self.components)}"
+        return f"{self.kind} [{options}] {self.base} {self.suite} {' '.join(self.components)}"
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,21 @@ class Apt:
             version = version.replace("%3a", ":")
             downloads.append(Download(name, version, match["uri"], int(match["size"]), match["sha256"]))
         return tuple(sorted(downloads, key=lambda one: one.name))
+
+    def source(self, name: str) -> tuple[Download, ...]:
+        """The files of the source package *name*; needs sources of kind ``deb-src``.
+
+        Raises:
+            AptError: there is no such source package.
+        """
+        result = self._run(APT_GET, "--print-uris", "-qq", "source", "--download-only", "--", name)
+        files = [match for line in result.stdout.splitlines() if (match := _URI.match(line))]
+        if result.returncode != 0 or not files:
+            raise AptError(f"no source package {name}: {_complaints(result.stderr)}")
+        return tuple(
+            Download(name, match["file"], match["uri"], int(match["size"]), match["sha256"])
+            for match in files
+        )
 
     def set_installed(self, controls: Collection[Mapping[str, str]]) -> None:
         """Take the packages with these control fields for installed.
