@@ -128,7 +128,7 @@ def _header(
 ) -> bytes:
     head = b"%-100s%07o\0%07o\0%07o\0%011o\0%011o\0" % (b"", mode, uid, gid, size, epoch)
     head = name.ljust(100, b"\0") + head[100:]
-    tail = kind + target.ljust(100, b"\0") + b"ustar\x0000" + bytes(32) + b"0000000\x000000000\0"
+    tail = kind + target.ljust(100, b"\0") + b"ustar\x0000" + bytes(64) + b"0000000\x000000000\0"
     tail += prefix.ljust(155, b"\0") + bytes(12)
     checksum = sum(head) + sum(tail) + 8 * ord(" ")
     return head + b"%06o\0 " % checksum + tail
