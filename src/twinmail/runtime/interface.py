@@ -53,7 +53,7 @@ class ContainerSpec:
         entrypoint: replaces the image's ``Entrypoint`` (and then its ``Cmd`` does not apply either).
         environment: added to the image's ``Env``, and stronger.
         mounts: in order, so that one may lie inside an earlier one.
-        tmpfs: absolute paths of empty in-memory folders, mode 1777.
+        tmpfs: absolute paths of empty in-memory folders that the container's user can write to.
         memory: limit in octets where the runtime can set one; None for no limit.
         reference: the layout's ``org.opencontainers.image.ref.name`` to run; None for the first image.
     """
