@@ -93,7 +93,7 @@ def running(runtime_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     config_file.write_text(configuration())
     images = State.of_checkout(PROJECT)
     state = State(root=folder / "local", images=images.images, cache=images.cache)
-    runtime = choose(runtime_name, state.root)
+    runtime = choose(runtime_name, state.root, state.cache / "layers")
     system = LocalSystem(state, config_file, runtime, host_platform(), ephemeral_ports=True, syncer_options=("--poll-seconds", "5"))
     try:
         system.start()

@@ -99,7 +99,7 @@ class DockerRuntime(Runtime):
                 read_only=True,
                 cap_drop=["ALL"],
                 security_opt=["no-new-privileges"],
-                tmpfs={target: tmpfs for target in spec.tmpfs},
+                tmpfs=dict.fromkeys(spec.tmpfs, tmpfs),
                 mounts=[
                     docker.types.Mount(target, str(source.resolve()), type="bind", read_only=read_only)
                     for source, target, read_only in (*self._accounts(image), *mounts)
@@ -147,14 +147,16 @@ class DockerRuntime(Runtime):
                 for _ in self._client.api.load_image(archive.stream(image), quiet=True):
                     pass  # the engine's progress; an error in it raises
             except DockerException as error:
-                raise ImageError(f"{image.config.parents[2]}: the Docker engine refused the image: {error}") from error
+                raise ImageError(
+                    f"{image.config.parents[2]}: the Docker engine refused the image: {error}"
+                ) from error
             held = self._inspect(image)
         identity = held and held["Id"]
         # The classic store names an image by its config, containerd's store by its manifest.
         if held is None or identity not in (image.config_digest, image.manifest_digest):
             raise ImageError(
-                f"{image.name} for {image.platform}: expected the Docker engine to hold {image.config_digest} "
-                f"(or its manifest {image.manifest_digest}), got {identity}"
+                f"{image.name} for {image.platform}: expected the Docker engine to hold "
+                f"{image.config_digest} (or its manifest {image.manifest_digest}), got {identity}"
             )
         expected = [layer.diff_id for layer in image.layers]
         layers = held["RootFS"].get("Layers", [])
@@ -175,7 +177,7 @@ class DockerRuntime(Runtime):
         return None
 
     def _accounts(self, image: Image) -> Iterator[tuple[Path, str, bool]]:
-        """Account files in which the image's user has our ids, so that the files it writes are the caller's."""
+        """Account files that give the image's user our ids, so that the files it writes are the caller's."""
         if (self._uid, self._gid) == (UID, GID):
             return
         folder = self._state / "containers"
@@ -255,7 +257,9 @@ class DockerContainer(Container):
             self._container.kill(signal=int(number))
         except APIError as error:
             if error.status_code not in (404, 409):  # gone, or not running
-                raise ContainerError(f"{self.name}: cannot send {number.name}: {error.explanation}") from error
+                raise ContainerError(
+                    f"{self.name}: cannot send {number.name}: {error.explanation}"
+                ) from error
 
     def wait(self, timeout: float) -> Exited:
         deadline = time.monotonic() + timeout
@@ -304,8 +308,8 @@ def _connect() -> tuple[Any, dict[str, Any]]:
         information = client.info()
     except DockerException as error:
         raise RuntimeUnavailable(
-            f"no Docker engine answers: {error}; install one (apt-get install docker.io) and join the group docker, "
-            + OTHER_WAY
+            f"no Docker engine answers: {error}; "
+            "install one (apt-get install docker.io) and join the group docker, " + OTHER_WAY
         ) from error
     security = json.dumps(information.get("SecurityOptions") or [])
     if not client.api.base_url.startswith("http+docker://"):

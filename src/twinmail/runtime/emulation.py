@@ -30,7 +30,9 @@ def host_platform() -> str:
     """
     name = machine.machine()
     if name not in PLATFORMS:
-        raise RuntimeUnavailable(f"images exist for {' and '.join(PLATFORMS.values())}, but this machine is {name}")
+        raise RuntimeUnavailable(
+            f"images exist for {' and '.join(PLATFORMS.values())}, but this machine is {name}"
+        )
     return PLATFORMS[name]
 
 

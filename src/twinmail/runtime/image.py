@@ -1,4 +1,7 @@
-"""Images in an OCI image layout, read and verified (image-spec v1.1: image-layout.md, manifest.md, config.md)."""
+"""Images in an OCI image layout, read and verified.
+
+Source: image-spec v1.1 (image-layout.md, image-index.md, manifest.md, config.md).
+"""
 
 import gzip
 import hashlib
@@ -84,7 +87,9 @@ class Image:
         config_path, config = _document(layout, manifest["config"]["digest"])
         built = f"{config.get('os')}/{config.get('architecture')}"
         if built != platform:
-            raise ImageError(f"{config_path}: expected an image for {platform}, got one for {built}; build again")
+            raise ImageError(
+                f"{config_path}: expected an image for {platform}, got one for {built}; build again"
+            )
         settings = config.get("config") or {}
         if settings.get("User") not in USERS:
             raise ImageError(
@@ -209,7 +214,9 @@ def _platform(layout: Path, digest: str) -> dict[str, Any]:
     return _document(layout, _document(layout, digest)[1]["config"]["digest"])[1]
 
 
-def _layers(layout: Path, manifest: Path, descriptors: list[dict[str, Any]], diff_ids: list[str]) -> tuple[Layer, ...]:
+def _layers(
+    layout: Path, manifest: Path, descriptors: list[dict[str, Any]], diff_ids: list[str]
+) -> tuple[Layer, ...]:
     if len(descriptors) != len(diff_ids):
         raise ImageError(f"{manifest}: {len(descriptors)} layers but {len(diff_ids)} diff IDs; build again")
     layers = []
@@ -217,7 +224,8 @@ def _layers(layout: Path, manifest: Path, descriptors: list[dict[str, Any]], dif
         compressed = LAYER_TYPES.get(descriptor["mediaType"])
         if compressed is None:
             raise ImageError(
-                f"{manifest}: expected layers of type {' or '.join(LAYER_TYPES)}, got {descriptor['mediaType']}"
+                f"{manifest}: expected layers of type {' or '.join(LAYER_TYPES)}, "
+                f"got {descriptor['mediaType']}"
             )
         layers.append(Layer(blob(layout, descriptor["digest"]), descriptor["digest"], diff_id, compressed))
     return tuple(layers)

@@ -23,7 +23,13 @@ from twinmail.runtime import syscalls
 from twinmail.runtime.interface import GID, UID
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
+DEVICE_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "fd/0",
+    "stdout": "fd/1",
+    "stderr": "fd/2",
+    "ptmx": "pts/ptmx",
+}
 PRIVATE = syscalls.MS_NOSUID | syscalls.MS_NODEV
 SETUP_FAILED = 70  # EX_SOFTWARE; only ever seen together with a report
 
@@ -59,7 +65,7 @@ class Plan:
 
 
 class _Failed(Exception):
-    """A step failed; `stage` is ``namespaces`` where this machine does not let us, ``setup`` or ``program``."""
+    """A step failed: `stage` is ``namespaces`` (this machine does not let us), ``setup`` or ``program``."""
 
     def __init__(self, stage: str, error: OSError) -> None:
         self.stage = stage
@@ -189,7 +195,8 @@ def _enter_image(plan: Plan) -> None:
         raise _Failed("namespaces", error) from error
     devices = {name: syscalls.open_tree(f"/dev/{name}") for name in DEVICES}
     trees = [
-        (_source(source, read_only), Path(source).is_dir(), target) for source, target, read_only in plan.mounts
+        (_source(source, read_only), Path(source).is_dir(), target)
+        for source, target, read_only in plan.mounts
     ]
     root = _mount_root(plan)
     try:

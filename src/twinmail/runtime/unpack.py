@@ -151,7 +151,9 @@ def _target(layer: Layer, folder: Path, entry: tarfile.TarInfo) -> Path:
     if ".." in parts:
         raise ImageError(f"{layer.blob}: {entry.name}: a path may not contain '..'")
     if parts and parts[-1].startswith(WHITEOUT):
-        raise ImageError(f"{layer.blob}: {entry.name}: layers that remove files of lower layers are not supported")
+        raise ImageError(
+            f"{layer.blob}: {entry.name}: layers that remove files of lower layers are not supported"
+        )
     path = folder
     for part in parts[:-1]:
         path /= part
@@ -162,7 +164,9 @@ def _target(layer: Layer, folder: Path, entry: tarfile.TarInfo) -> Path:
     return path / parts[-1] if parts else folder
 
 
-def _extract(layer: Layer, archive: tarfile.TarFile, entry: tarfile.TarInfo, path: Path, folder: Path) -> None:
+def _extract(
+    layer: Layer, archive: tarfile.TarFile, entry: tarfile.TarInfo, path: Path, folder: Path
+) -> None:
     if entry.isdir():
         path.mkdir(mode=0o755, exist_ok=True)
         return
@@ -179,7 +183,9 @@ def _extract(layer: Layer, archive: tarfile.TarFile, entry: tarfile.TarInfo, pat
         linked = tarfile.TarInfo(entry.linkname)
         os.link(_target(layer, folder, linked), path, follow_symlinks=False)
     else:
-        raise ImageError(f"{layer.blob}: {entry.name}: expected a file, folder or link, got tar type {entry.type!r}")
+        raise ImageError(
+            f"{layer.blob}: {entry.name}: expected a file, folder or link, got tar type {entry.type!r}"
+        )
 
 
 def _finish(path: Path, entry: tarfile.TarInfo) -> None:
