@@ -94,7 +94,9 @@ def fingerprint(nodes: Sequence[Node]) -> str:
     digest = hashlib.sha256()
     for node in nodes:
         content = hashlib.sha256(node.content).hexdigest()
-        digest.update(repr((node.path, node.kind.value, node.mode, node.uid, node.gid, node.target, content)).encode())
+        digest.update(
+            repr((node.path, node.kind.value, node.mode, node.uid, node.gid, node.target, content)).encode()
+        )
     return digest.hexdigest()
 
 

@@ -65,8 +65,8 @@ def host_platform() -> str:
     """
     if platform.system() != "Linux" or platform.machine() not in MACHINES:
         raise BytecodeError(
-            f"this machine is {platform.system()} on {platform.machine()}; images with Python are built on Linux on "
-            f"{' or '.join(MACHINES)}, because the locked interpreter compiles the modules; build them there"
+            f"this machine is {platform.system()} on {platform.machine()}; images with Python are built "
+            f"on Linux on {' or '.join(MACHINES)}, because their interpreter compiles the modules"
         )
     return MACHINES[platform.machine()]
 
@@ -101,7 +101,9 @@ class Interpreter:
             BytecodeError: this machine cannot run it.
         """
         host = host_platform()
-        identity = hashlib.sha256("\n".join(sorted(path.name for path in packages.values())).encode()).hexdigest()
+        identity = hashlib.sha256(
+            "\n".join(sorted(path.name for path in packages.values())).encode()
+        ).hexdigest()
         place = folder / identity
         if not place.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +117,9 @@ class Interpreter:
                     if not place.is_dir():
                         raise
         program = next(one for one in sorted(packages) if one.startswith("python3.")).removesuffix("-minimal")
-        return cls(identity, _start(place, program, host), {"PYTHONHOME": str(place / "usr"), "PYTHONHASHSEED": "0"})
+        return cls(
+            identity, _start(place, program, host), {"PYTHONHOME": str(place / "usr"), "PYTHONHASHSEED": "0"}
+        )
 
     def compile(self, sources: Mapping[str, bytes]) -> dict[str, bytes]:
         """Compile *sources* by path in the image; return ``.pyc`` files by theirs.
@@ -129,9 +133,13 @@ class Interpreter:
             frames += _LENGTH.pack(len(name)) + name + _LENGTH.pack(len(sources[path])) + sources[path]
         argv = [*self.argv, "-S", "-s", "-P", "-X", "utf8", "-c", _PROGRAM]
         try:
-            done = subprocess.run(argv, input=frames, capture_output=True, env=dict(self.environment), check=False)
+            done = subprocess.run(
+                argv, input=frames, capture_output=True, env=dict(self.environment), check=False
+            )
         except OSError as error:
-            raise BytecodeError(f"{self.argv[0]}: {error.strerror}; the locked interpreter cannot run here") from error
+            raise BytecodeError(
+                f"{self.argv[0]}: {error.strerror}; the locked interpreter cannot run here"
+            ) from error
         output = list(_frames(done.stdout))
         if done.returncode != 0 or len(output) != len(sources) + 1:
             text = done.stderr.decode(errors="replace").strip() or f"ended with {done.returncode}"
@@ -235,4 +243,4 @@ def _inside(node: Node) -> str:
     """The link's target as a relative one: the interpreter is unpacked below a folder, not into a root."""
     if not node.target.startswith("/"):
         return node.target
-    return os.path.relpath(node.target.lstrip("/"), os.path.dirname(node.path))
+    return os.path.relpath(node.target.lstrip("/"), node.path.rpartition("/")[0])

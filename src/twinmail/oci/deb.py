@@ -63,11 +63,15 @@ def unpack(path: Path) -> Deb:
         members = dict(_members(path.read_bytes()))
         control = _tar(members, "control.tar")
         data = _tar(members, "data.tar")
-        meta = {member.name.removeprefix("./"): _read(control, member) for member in control if member.isfile()}
+        meta = {
+            member.name.removeprefix("./"): _read(control, member) for member in control if member.isfile()
+        }
         text = meta["control"].decode().strip("\n") + "\n"
         return Deb(text, _fields(text), meta.get("md5sums", b""), tuple(_nodes(data)))
     except (ValueError, KeyError, tarfile.TarError, lzma.LZMAError) as error:
-        raise DebError(f"{path}: not a Debian package: {error}; remove the file and fetch it again") from error
+        raise DebError(
+            f"{path}: not a Debian package: {error}; remove the file and fetch it again"
+        ) from error
 
 
 def version(path: Path) -> str:
@@ -145,5 +149,3 @@ def _fields(text: str) -> dict[str, str]:
             name, _, value = line.partition(":")
             fields[name] = value.strip()
     return fields
-
-

@@ -62,7 +62,7 @@ def folder(top: Path, place: str) -> Iterator[Node]:
         if entry.name in _STRAY or entry.name.endswith((".pyc", "~", ".swp")):
             continue
         if entry.is_symlink():
-            yield link(path, os.readlink(entry.path))
+            yield link(path, str(Path(entry.path).readlink()))
         elif entry.is_dir():
             yield directory(path)
             yield from folder(Path(entry.path), path)
@@ -83,7 +83,9 @@ def sources(spec: ImageSpec, root: Path) -> list[Node]:
     for source in spec.python.sources:
         top = root / source
         if not top.is_dir():
-            raise TreeError(f"{spec.folder.name}/image.toml: python.sources: {source!r} is no folder of the checkout")
+            raise TreeError(
+                f"{spec.folder.name}/image.toml: python.sources: {source!r} is no folder of the checkout"
+            )
         nodes += folder(top, f"{PLACE}/{top.name}")
     return nodes
 

@@ -39,9 +39,11 @@ def unpack(wheel: Wheel, path: Path) -> list[Node]:
 
 
 def metadata(name: str, version: str, entry_points: Mapping[str, Mapping[str, str]]) -> list[Node]:
-    """The ``.dist-info`` of our own packages, so that `importlib.metadata` finds them and their entry points."""
+    """The ``.dist-info`` of our own packages: `importlib.metadata` finds their entry points by it."""
     folder = f"{PLACE}/{re.sub(r'[-_.]+', '_', name)}-{version}.dist-info"
-    nodes = [file(f"{folder}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode())]
+    nodes = [
+        file(f"{folder}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode())
+    ]
     if entry_points:
         nodes.append(file(f"{folder}/entry_points.txt", _sections(entry_points)))
     return nodes
@@ -95,7 +97,9 @@ def _roots(wheel: Wheel, contents: Mapping[str, bytes]) -> dict[str, set[str]]:
     packages = {
         name.removeprefix(prefix).partition("/")[0]
         for name in contents
-        if name.startswith(prefix) and name.removeprefix(prefix).count("/") == 1 and name.endswith("/__init__.py")
+        if name.startswith(prefix)
+        and name.removeprefix(prefix).count("/") == 1
+        and name.endswith("/__init__.py")
     }
     tops = packages - set(_UNINSTALLED)
     if not tops:
@@ -116,5 +120,3 @@ def _sections(entry_points: Mapping[str, Mapping[str, str]]) -> bytes:
     text = io.StringIO()
     parser.write(text)
     return text.getvalue().encode()
-
-

@@ -1,4 +1,4 @@
-"""The dynamic section of ELF files: which libraries they need and where they look for them (gABI, ld.so(8))."""
+"""The dynamic section of ELF files: which libraries they need and where they seek them (gABI, ld.so(8))."""
 
 import struct
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Elf:
 
 
 def parse(octets: bytes) -> Elf | None:
-    """Read the ELF file *octets*; None if it is none, or is not 64-bit little-endian code (object files, BPF).
+    """Read the ELF file *octets*; None if it is not 64-bit little-endian code (object files, BPF).
 
     A damaged file gives None too: the lint is about files that a loader would take.
     """
@@ -55,7 +55,9 @@ def _parse(octets: bytes) -> Elf | None:
     (offset,) = struct.unpack_from("<Q", octets, 32)
     size, count = struct.unpack_from("<HH", octets, 54)
     headers = [struct.unpack_from("<IIQQQQQQ", octets, offset + index * size) for index in range(count)]
-    loads = [(address, start, length) for type_, _, start, address, _, length, _, _ in headers if type_ == _PT_LOAD]
+    loads = [
+        (address, start, length) for type_, _, start, address, _, length, _, _ in headers if type_ == _PT_LOAD
+    ]
     interpreter = ""
     tags: list[tuple[int, int]] = []
     for type_, _, start, _, _, length, _, _ in headers:

@@ -81,7 +81,10 @@ def write(nodes: Sequence[Node], epoch: int, folder: Path, origin: str = "") -> 
         size=size,
         diff_id=f"sha256:{tar.hexdigest()}",
         diff_size=diff_size,
-        nodes={node.path: Node(node.path, node.kind, node.mode, node.uid, node.gid, b"", node.target) for node in nodes},
+        nodes={
+            node.path: Node(node.path, node.kind, node.mode, node.uid, node.gid, b"", node.target)
+            for node in nodes
+        },
         elves={path: found for path, found in elves if found is not None},
         origin=origin,
     )
@@ -124,7 +127,15 @@ def _headers(node: Node, epoch: int) -> Iterator[bytes]:
 
 
 def _header(
-    name: bytes, prefix: bytes, kind: bytes, mode: int, uid: int, gid: int, size: int, epoch: int, target: bytes
+    name: bytes,
+    prefix: bytes,
+    kind: bytes,
+    mode: int,
+    uid: int,
+    gid: int,
+    size: int,
+    epoch: int,
+    target: bytes,
 ) -> bytes:
     head = b"%-100s%07o\0%07o\0%07o\0%011o\0%011o\0" % (b"", mode, uid, gid, size, epoch)
     head = name.ljust(100, b"\0") + head[100:]

@@ -22,11 +22,13 @@ class LintError(PermanentError):
         lines = "\n".join(f"  {line}" for line in problems)
         super().__init__(
             f"{image} for {platform}: {len(problems)} findings:\n{lines}\n"
-            f"add the missing package to its image.toml, or leave the file out by \"exclude\""
+            f'add the missing package to its image.toml, or leave the file out by "exclude"'
         )
 
 
-def check(platform: str, nodes: Mapping[str, Node], elves: Mapping[str, Elf], exempt: Sequence[str] = ()) -> list[str]:
+def check(
+    platform: str, nodes: Mapping[str, Node], elves: Mapping[str, Elf], exempt: Sequence[str] = ()
+) -> list[str]:
     """The findings for an image of *platform* that consists of *nodes*, sorted.
 
     Args:
@@ -89,7 +91,10 @@ def _libraries(
         for soname in elf.needed:
             places = (resolve(f"{folder}/{soname}", nodes) for folder in folders)
             if not any(place in elves and elves[place].machine == machine for place in places if place):
-                yield path, f"/{path}: needs {soname}, which is in none of {', '.join(dict.fromkeys(folders))}"
+                yield (
+                    path,
+                    f"/{path}: needs {soname}, which is in none of {', '.join(dict.fromkeys(folders))}",
+                )
 
 
 def _modes(nodes: Mapping[str, Node]) -> Iterator[tuple[str, str]]:

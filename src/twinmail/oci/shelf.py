@@ -91,9 +91,12 @@ def _save(one: Layer, place: Path) -> None:
         "diff_size": one.diff_size,
         "origin": one.origin,
         "nodes": [
-            [node.path, node.kind.value, node.mode, node.uid, node.gid, node.target] for node in one.nodes.values()
+            [node.path, node.kind.value, node.mode, node.uid, node.gid, node.target]
+            for node in one.nodes.values()
         ],
-        "elves": {path: [elf.machine, elf.needed, elf.search, elf.interpreter] for path, elf in one.elves.items()},
+        "elves": {
+            path: [elf.machine, elf.needed, elf.search, elf.interpreter] for path, elf in one.elves.items()
+        },
     }
     handle, name = tempfile.mkstemp(prefix=".description-", dir=place.parent)
     with os.fdopen(handle, "w") as stream:

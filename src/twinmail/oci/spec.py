@@ -18,6 +18,9 @@ PLATFORMS = ("linux/amd64", "linux/arm64")
 FILE = "image.toml"
 LOCK = "image.lock"
 
+# The image whose own layers are put on every other one as the variant for tests and people.
+DEBUG = "debug"
+
 # Where images are declared, as patterns from the top of the checkout.
 PLACES = ("images/*/image.toml", "localstack/image.toml")
 

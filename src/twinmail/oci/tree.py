@@ -106,7 +106,9 @@ class Tree:
                     self._nodes[node.path] = node
                     self._origins[node.path] = origin
             elif known != node and (known.kind, node.kind) != (Kind.DIRECTORY, Kind.DIRECTORY):
-                raise TreeError(f"/{node.path}: both {self._origins[node.path]} and {origin} bring it; leave one out")
+                raise TreeError(
+                    f"/{node.path}: both {self._origins[node.path]} and {origin} bring it; leave one out"
+                )
 
     def put(self, nodes: Iterable[Node], origin: str) -> None:
         """Add entries, replacing what is there."""
