@@ -1,0 +1,103 @@
+"""The searchable index: one DynamoDB table, items by mailbox in order of arrival.
+
+Key schema: ``mailbox`` (partition) and ``position`` (sort: ``<arrival time>#<ses-id>``), and an index by
+``ses_id``. Beside the items of mailboxes there is one *claim* a message: partition ``ses#<ses-id>``. Whoever
+puts it first fixes the name of the manifest entry for all retries and concurrent duplicates.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from twinmail.manifest import Delivery, Entry
+from twinmail.message import Metadata
+
+CLAIM = "claim"
+UNROUTED = "#unrouted"
+"""Partition of messages that no mailbox gets; no mailbox can have this name."""
+
+_CONFLICT = "ConditionalCheckFailedException"
+
+
+@dataclass(frozen=True)
+class Index:
+    """The table *name*, through a boto3 DynamoDB *client*."""
+
+    client: Any
+    name: str
+
+    def claimed(self, ses_id: str) -> str | None:
+        """The manifest key that was fixed for *ses_id*; None if there is none yet."""
+        answer = self.client.get_item(TableName=self.name, Key=_claim_key(ses_id), ConsistentRead=True)
+        item = answer.get("Item")
+        return str(item["manifest"]["S"]) if item else None
+
+    def claim(self, ses_id: str, manifest_key: str) -> str:
+        """Fix *manifest_key* for *ses_id*, unless another one is; return the one that is."""
+        item = {**_claim_key(ses_id), "manifest": {"S": manifest_key}}
+        if self._put_new(item):
+            return manifest_key
+        return self.claimed(ses_id) or manifest_key
+
+    def add(self, entry: Entry, placements: Sequence[Delivery], metadata: Metadata, reason: str) -> None:
+        """Add the items of *entry*; those that exist stay as they are, so a replay changes nothing."""
+        for item in items(entry, placements, metadata, reason):
+            self._put_new(item)
+
+    def _put_new(self, item: Mapping[str, Any]) -> bool:
+        try:
+            self.client.put_item(
+                TableName=self.name, Item=item, ConditionExpression="attribute_not_exists(mailbox)"
+            )
+        except self.client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] != _CONFLICT:
+                raise
+            return False
+        return True
+
+
+def _claim_key(ses_id: str) -> dict[str, Any]:
+    return {"mailbox": {"S": f"ses#{ses_id}"}, "position": {"S": CLAIM}}
+
+
+def position(arrived: datetime, ses_id: str) -> str:
+    """Sort key: messages in order of arrival, equal times apart by id."""
+    return f"{arrived.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}#{ses_id}"
+
+
+def items(
+    entry: Entry, placements: Sequence[Delivery], metadata: Metadata, reason: str
+) -> Sequence[Mapping[str, Any]]:
+    """The items of *entry*, in DynamoDB's attribute notation: one for each of *placements*.
+
+    *reason* says why nobody sees the message, if so. All texts are bounded by `Metadata`, so an item stays
+    far below DynamoDB's 400 KB.
+    """
+    texts = {
+        "ses_id": entry.ses_id,
+        "key": entry.key,
+        "sha256": entry.sha256,
+        "mail_from": entry.mail_from[:500],
+        "from": metadata.sender,
+        "to": metadata.recipients,
+        "subject": metadata.subject,
+        "date": metadata.date,
+        "message_id": metadata.message_id,
+        "arrived": entry.arrived.astimezone(UTC).isoformat(timespec="milliseconds"),
+        "withheld": reason,
+    }
+    lists = {
+        "references": metadata.references,
+        "attachments": metadata.attachments,
+        "unparsed": metadata.unparsed,
+    }
+    shared: dict[str, Any] = {name: {"S": text} for name, text in texts.items() if text}
+    shared |= {name: {"L": [{"S": one} for one in many]} for name, many in lists.items() if many}
+    shared["size"] = {"N": str(entry.size)}
+    shared["verdicts"] = {"M": {name: {"S": verdict} for name, verdict in entry.verdicts.items()}}
+    key = position(entry.arrived, entry.ses_id)
+    return [
+        {**shared, "mailbox": {"S": one.mailbox}, "position": {"S": key}, "folder": {"S": one.folder}}
+        for one in placements
+    ]

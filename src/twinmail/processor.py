@@ -1,0 +1,189 @@
+"""What happens to a message that SES accepted: from ``incoming/`` to a manifest entry, exactly once.
+
+Events repeat, come concurrently and out of order, and any attempt may die between any two writes. So every
+write is repeatable, and their order is fixed:
+
+1. ``processed/``: the raw bytes below trace headers; the same bytes under the same key at each attempt.
+2. the claim in the index: the first attempt to put it fixes the name of the manifest entry.
+3. the items of the index, by conditional put.
+4. the manifest entry, last: an entry means that the message is complete.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import IO, Any
+
+from twinmail import layout
+from twinmail.config import Config
+from twinmail.errors import TransientError
+from twinmail.index import UNROUTED, Index
+from twinmail.manifest import INBOX, JUNK, Delivery, Entry
+from twinmail.message import SCAN_BYTES, Metadata, read_metadata
+from twinmail.routing import route
+from twinmail.ses_event import Receipt
+
+STEPS = ("received", "processed", "claimed", "indexed", "committed")
+"""Points between two writes, in order; a `Checkpoint` is called at each with its name."""
+
+Checkpoint = Callable[[str], None]
+
+_CHUNK = 1024 * 1024
+_IN_MEMORY = 4 * 1024 * 1024
+
+FAIL = "FAIL"
+INFECTED = "virus verdict"
+NO_RECIPIENT = "no mailbox for the recipients"
+
+
+class MessageMissing(TransientError):
+    """The object of an announced message is not there (yet); the event is tried again."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with a message; see `decide`.
+
+    Attributes:
+        key: where the message for IMAP goes.
+        deliveries: who gets it.
+        placements: the items of the index; also names who would have got a withheld message.
+        withheld: why nobody gets it, or empty.
+    """
+
+    key: str
+    deliveries: tuple[Delivery, ...]
+    placements: tuple[Delivery, ...]
+    withheld: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `Processor.process` did.
+
+    Attributes:
+        repeated: an earlier attempt had completed the message; nothing was written.
+        unknown: recipients that no mailbox has.
+    """
+
+    entry: Entry | None
+    manifest_key: str
+    repeated: bool
+    unknown: tuple[str, ...] = ()
+
+
+def decide(config: Config, receipt: Receipt) -> Decision:
+    """Route by the envelope and the verdicts: spam to Junk, a virus to quarantine."""
+    routing = route(config, receipt.recipients)
+    folder = JUNK if receipt.verdicts.get("spam") == FAIL else INBOX
+    deliveries = tuple(Delivery(mailbox, folder) for mailbox in routing.mailboxes)
+    placements = deliveries or (Delivery(UNROUTED, folder),)
+    if receipt.verdicts.get("virus") == FAIL:
+        key = layout.quarantine_key(receipt.ses_id, receipt.arrived)
+        return Decision(key, (), placements, INFECTED)
+    key = layout.processed_key(receipt.ses_id, receipt.arrived)
+    return Decision(key, deliveries, placements, "" if deliveries else NO_RECIPIENT)
+
+
+def trace_headers(config: Config, receipt: Receipt) -> bytes:
+    """The fields above the raw bytes (RFC 5321, 4.4), a pure function of the event.
+
+    No recipient is named: all mailboxes share the object, and a Bcc must stay one.
+    """
+    verdicts = " ".join(f"{name}={_token(value)}" for name, value in sorted(receipt.verdicts.items()))
+    lines = [
+        f"Received: from amazonses.com by {config.bucket}.s3.{config.region}.amazonaws.com (twinmail)",
+        f"\tid {receipt.ses_id}; {format_datetime(receipt.arrived.astimezone(UTC))}",
+    ]
+    if verdicts:
+        lines.append(f"X-Twinmail-Verdicts: {verdicts}")
+    return "".join(f"{line}\r\n" for line in lines).encode("ascii")
+
+
+def _token(value: str) -> str:
+    return "".join(one for one in value if (one.isascii() and one.isalnum()) or one in "_-")[:32] or "NONE"
+
+
+def _continue(step: str) -> None:
+    """The checkpoint of production: nothing."""
+
+
+@dataclass(frozen=True)
+class Processor:
+    """Processes messages with a boto3 S3 client and the index."""
+
+    config: Config
+    s3: Any
+    index: Index
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    checkpoint: Checkpoint = _continue
+
+    def process(self, receipt: Receipt) -> Outcome:
+        """Bring the message of *receipt* into the log.
+
+        Raises:
+            MessageMissing: transient.
+            botocore.exceptions.ClientError: a service refused or was not available; the caller's retry helps.
+        """
+        claimed = self.index.claimed(receipt.ses_id)
+        if claimed and self._exists(claimed):
+            return Outcome(None, claimed, repeated=True)
+        decision = decide(self.config, receipt)
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as body:
+            entry, metadata = self._receive(receipt, decision, body)
+            self.checkpoint("received")
+            self.s3.put_object(
+                Bucket=self.config.bucket, Key=decision.key, Body=body, ContentType="message/rfc822"
+            )
+        self.checkpoint("processed")
+        proposed = claimed or layout.manifest_key(receipt.ses_id, self.now())
+        manifest_key = self.index.claim(receipt.ses_id, proposed)
+        self.checkpoint("claimed")
+        self.index.add(entry, decision.placements, metadata, decision.withheld)
+        self.checkpoint("indexed")
+        # Last. Concurrent duplicates write these same bytes under this same key.
+        self.s3.put_object(
+            Bucket=self.config.bucket, Key=manifest_key, Body=entry.to_bytes(), ContentType="application/json"
+        )
+        self.checkpoint("committed")
+        unknown = route(self.config, receipt.recipients).unknown
+        return Outcome(entry, manifest_key, repeated=False, unknown=unknown)
+
+    def _receive(self, receipt: Receipt, decision: Decision, body: IO[bytes]) -> tuple[Entry, Metadata]:
+        """Copy the message into *body*, trace headers first; memory does not grow with its size."""
+        digest, size, start = hashlib.sha256(), 0, bytearray()
+        for chunk in self._chunks(receipt):
+            digest.update(chunk)
+            size += len(chunk)
+            body.write(chunk)
+            if len(start) < SCAN_BYTES:
+                start += chunk[: SCAN_BYTES - len(start)]
+        body.seek(0)
+        entry = Entry(
+            ses_id=receipt.ses_id,
+            key=decision.key,
+            size=size,
+            sha256=digest.hexdigest(),
+            arrived=receipt.arrived,
+            mail_from=receipt.mail_from,
+            rcpt_to=receipt.recipients,
+            deliveries=decision.deliveries,
+            verdicts=receipt.verdicts,
+        )
+        return entry, read_metadata(bytes(start))
+
+    def _chunks(self, receipt: Receipt) -> Iterator[bytes]:
+        key = layout.incoming_key(receipt.ses_id)
+        try:
+            answer = self.s3.get_object(Bucket=self.config.bucket, Key=key)
+        except self.s3.exceptions.NoSuchKey as error:
+            raise MessageMissing(f"s3://{self.config.bucket}/{key}: not there; SES announced it") from error
+        yield trace_headers(self.config, receipt)
+        yield from answer["Body"].iter_chunks(_CHUNK)
+
+    def _exists(self, key: str) -> bool:
+        listed = self.s3.list_objects_v2(Bucket=self.config.bucket, Prefix=key, MaxKeys=1)
+        return any(one["Key"] == key for one in listed.get("Contents", ()))
