@@ -1,7 +1,7 @@
 """What this LocalStack supports, told from what is installed and not by the vendor's server.
 
-The stock catalogue asks a server on the Internet, from every change set. The name of the plugin is the one that
-LocalStack prefers when it exists.
+The stock catalogue asks a server on the Internet, from every change set. The name of the plugin is the one
+that LocalStack prefers when it exists.
 """
 
 from localstack.services.cloudformation.resource_provider import plugin_manager

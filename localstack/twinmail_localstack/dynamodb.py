@@ -72,7 +72,7 @@ def sweep(now: float, records: ItemRecords) -> int:
             for table in backend.tables.values()
         ]
         for table in tables:
-            name = table.ttl.get("AttributeName")
+            name = table.ttl.get("AttributeName", "")
             if table.ttl.get("TimeToLiveStatus") != "ENABLED":
                 continue
             for item in table.all_items():
@@ -114,8 +114,8 @@ class DynamoDB(DynamodbApi, ServiceLifecycleHook):  # type: ignore[misc]
             response = call_moto(context)
             if operation == "CreateTable":
                 table = backend.get_table(request["TableName"])
-                for item in self._records.items(table.table_arn):
-                    table.put_item(item)
+                for kept in self._records.items(table.table_arn):
+                    table.put_item(kept)
             elif doomed is not None:
                 self._records.forget(doomed.table_arn)
             else:

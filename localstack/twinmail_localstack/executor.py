@@ -1,7 +1,7 @@
 """Lambda functions as processes: the real zip, the real runtime client, no Docker.
 
-A function may be declared for another platform than this machine's: its code is Python and runs on the image's own
-interpreter, whose version is that of the declared runtime.
+A function may be declared for another platform than this machine's: its code is Python and runs on the
+image's own interpreter, whose version is that of the declared runtime.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from localstack import config
+from localstack.config import GATEWAY_LISTEN
 from localstack.services.lambda_.invocation.assignment import AssignmentService
 from localstack.services.lambda_.invocation.lambda_models import FunctionVersion, InvocationResult
 from localstack.services.lambda_.invocation.plugins import RuntimeExecutorPlugin
@@ -21,8 +21,8 @@ from localstack.utils.patch import patch
 from twinmail_localstack.sandbox import Function, Sandbox
 
 ENVIRONMENTS = 4
-"""Execution environments of one function at a time. More processes only fight for the cores of a small machine;
-further invocations wait, which does not count towards their time-out."""
+"""Execution environments of one function at a time. More processes only fight for the cores of a small
+machine; further invocations wait, which does not count towards their time-out."""
 
 _slots: defaultdict[str, threading.BoundedSemaphore] = defaultdict(
     lambda: threading.BoundedSemaphore(ENVIRONMENTS)
@@ -30,7 +30,7 @@ _slots: defaultdict[str, threading.BoundedSemaphore] = defaultdict(
 _slots_lock = threading.Lock()
 
 
-class ProcessExecutor(RuntimeExecutor):
+class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]
     """One execution environment, as LocalStack's Lambda service sees it."""
 
     def __init__(self, id: str, function_version: FunctionVersion) -> None:
@@ -73,15 +73,15 @@ class ProcessExecutor(RuntimeExecutor):
 
     def get_address(self) -> str:
         """The process shares this machine's loopback network."""
-        return config.GATEWAY_LISTEN[0].host
+        return str(GATEWAY_LISTEN[0].host)
 
     def get_endpoint_from_executor(self) -> str:
         """The address at which the function reaches LocalStack."""
-        return config.GATEWAY_LISTEN[0].host
+        return str(GATEWAY_LISTEN[0].host)
 
     def get_runtime_endpoint(self) -> str:
         """Unused: each sandbox serves the runtime API itself."""
-        return f"http://{self.get_endpoint_from_executor()}:{config.GATEWAY_LISTEN[0].port}"
+        return f"http://{self.get_endpoint_from_executor()}:{GATEWAY_LISTEN[0].port}"
 
     @classmethod
     def prepare_version(cls, function_version: FunctionVersion) -> None:
@@ -93,7 +93,7 @@ class ProcessExecutor(RuntimeExecutor):
         """Nothing to do: LocalStack deletes the unpacked zip together with the version's code."""
 
 
-class ProcessExecutorPlugin(RuntimeExecutorPlugin):
+class ProcessExecutorPlugin(RuntimeExecutorPlugin):  # type: ignore[misc]
     """``LAMBDA_RUNTIME_EXECUTOR=process``."""
 
     name = "process"

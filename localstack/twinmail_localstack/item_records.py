@@ -1,7 +1,7 @@
 """The items of DynamoDB tables in an SQLite file, which outlives the process.
 
-A table that is created again under its name has its items back. Written before a request is answered; it outlives
-the process, not a failure of the machine.
+A table that is created again under its name has its items back. Written before a request is answered; it
+outlives the process, not a failure of the machine.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 TRANSACTION_WRITES = ("Put", "Update", "Delete")
 
-type Key = dict[str, Any]
+Key = dict[str, Any]
 
 
 def changed_items(operation: str, request: Mapping[str, Any]) -> Iterator[tuple[str, Key]]:

@@ -1,7 +1,7 @@
 """The bytes of S3 objects as files, which outlive the process.
 
-The stock store keeps bodies in memory and in deleted files under one fixed folder that all LocalStacks of a machine
-share. Here a body is a file of its own, replaced atomically, so a reader never sees half of it.
+The stock store keeps bodies in memory and in deleted files under one fixed folder that all LocalStacks of a
+machine share. Here a body is a file of its own, replaced atomically, so a reader never sees half of it.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
 """S3 whose buckets outlive LocalStack.
 
-After a restart LocalStack has no resources; the stack is deployed again, and a bucket that is created under its old
-name has its objects back at once: all versions, with their ids, metadata and times, and without a notification for
-any of them. Object tags are not kept. Files are written before a request is answered, and not fsynced: they outlive
-the process, not the machine.
+After a restart LocalStack has no resources; the stack is deployed again, and a bucket that is created under
+its old name has its objects back at once: all versions, with their ids, metadata and times, and without a
+notification for any of them. Object tags are not kept. Files are written before a request is answered, and
+not fsynced: they outlive the process, not the machine.
 
 State: ``s3/<bucket>/bodies/<sha256 of key?version>`` and ``s3/<bucket>/objects/<sha256 of key>``, the pickled
 versions of one key, oldest first.

@@ -188,12 +188,12 @@ class Sandbox:
         if self._init_ms is not None:
             report += [f"Init Duration: {self._init_ms:.2f} ms"]
             self._init_ms = None
+        joined = "\t".join(report)
         version = self._function.environment.get("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
         return (
             f"START RequestId: {event.request_id} Version: {version}\n{text}"
-            f"END RequestId: {event.request_id}\nREPORT RequestId: {event.request_id}\t"
-            + "\t".join(report)
-            + "\n"
+            f"END RequestId: {event.request_id}\n"
+            f"REPORT RequestId: {event.request_id}\t{joined}\n"
         )
 
     def _end(self) -> None:
@@ -229,7 +229,7 @@ def _resident(pid: int) -> int:
 
 
 def _peak(pid: int) -> int:
-    """The most resident memory a process ever had, in bytes; 0 when it has just ended (proc_pid_status(5))."""
+    """The most resident memory a process had, in bytes; 0 when it has just ended (proc_pid_status(5))."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
