@@ -41,6 +41,15 @@ def messages() -> Iterator[tuple[str, bytes]]:
     Raises:
         TwinmailError: a tarball cannot be fetched.
     """
+    yield from _messages()
+
+
+@cache
+def _messages() -> tuple[tuple[str, bytes], ...]:
+    return tuple(_read())
+
+
+def _read() -> Iterator[tuple[str, bytes]]:
     for package, path in _tarballs().items():
         with tarfile.open(path) as tarball:
             members = [one for one in tarball if one.isfile() and one.size]
@@ -57,7 +66,6 @@ def messages() -> Iterator[tuple[str, bytes]]:
                     yield f"{package}/{name}/{index}", one
 
 
-@cache
 def _tarballs() -> dict[str, Path]:
     """The tarball of each source package."""
     document = json.loads(LOCK.read_text("utf-8"))

@@ -141,8 +141,11 @@ class Apt:
         flags = ["--yes", "--no-remove", "--no-install-recommends", "--print-uris", "-qq"]
         result = self._run(APT_GET, *flags, "install", "--", *names)
         if result.returncode != 0:
-            why = (result.stdout + "\n" + _complaints(result.stderr)).strip()
-            raise AptError(f"{self.architecture}: {' '.join(names)} cannot be installed together:\n{why}")
+            # Only the loud simulation says which dependency is in the way.
+            loud = self._run(APT_GET, "--simulate", "--no-remove", "install", "--", *names)
+            why = loud.stdout.partition("\nThe following packages have unmet dependencies:\n")[2].strip()
+            why = f"{loud.stderr.strip()}\n{why}".strip()
+            raise AptError(f"{self.architecture}: {' '.join(names)} cannot be installed together: {why}")
         downloads = []
         for line in result.stdout.splitlines():
             match = _URI.match(line)
@@ -214,7 +217,8 @@ class Apt:
             "Dir::Etc::trusted": "/dev/null",
             "Dir::Etc::trustedparts": str(self.folder / "etc" / "empty.d"),
         }
-        lines = ["#clear APT::Architectures;", *host_network()]
+        # One repetition is enough where another mirror can take over; the host's settings may want more.
+        lines = ["#clear APT::Architectures;", 'Acquire::Retries "1";', *host_network()]
         lines += [f'{key} "{value}";' for key, value in settings.items()]
         (self.folder / "apt.conf").write_text("\n".join([*lines, ""]), "utf-8")
         self.set_installed(())

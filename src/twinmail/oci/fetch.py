@@ -164,7 +164,9 @@ def _one(
         # Lazily: an index page is only read when the index before it had nothing.
         urls, line = shop.urls(item.name, item.filename), shop.transport
     attempts = line.first(urls, _receiver(item, cache, progress, line))
-    return None if attempts is None else _Loss(item, attempts)
+    if attempts is None:
+        return None
+    return _Loss(item, attempts if isinstance(item, Package) else (*shop.failures(item.name), *attempts))
 
 
 def _adopted(cache: Cache, local: Path, item: Wheel) -> bool:

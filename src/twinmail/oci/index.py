@@ -59,7 +59,7 @@ class Index:
     pages: tuple[str, ...]
     folders: tuple[Path, ...] = ()
     _known: dict[tuple[str, str], tuple[Remote, ...]] = field(default_factory=dict)
-    _failed: dict[str, Attempt] = field(default_factory=dict)
+    _failed: dict[tuple[str, str], Attempt] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -128,10 +128,10 @@ class Index:
             raise IndexUnknown(f"{remote.url}: {failed[0].why}")
         return octets
 
-    def failures(self) -> tuple[Attempt, ...]:
-        """Why pages could not be read."""
+    def failures(self, name: str) -> tuple[Attempt, ...]:
+        """Why pages of the project *name* could not be read."""
         with self._guard:
-            return tuple(self._failed.values())
+            return tuple(one for (_, its), one in self._failed.items() if its == name)
 
     def _page(self, page: str, name: str) -> tuple[Remote, ...]:
         key = (page, name)
@@ -142,13 +142,15 @@ class Index:
 
         def receive(url: str, response: urllib3.BaseHTTPResponse) -> None:
             body = b"".join(self.transport.blocks(response))
-            found.extend(parse_page(response.geturl() or url, response.headers.get("Content-Type", ""), body))
+            # After a redirect the path may be all that is known of where the page is.
+            where = urljoin(url, response.geturl() or "")
+            found.extend(parse_page(where, response.headers.get("Content-Type", ""), body))
 
         failed = self.transport.first([f"{page}/{name}/"], receive, {"Accept": _ACCEPT})
         with self._guard:
             self._known[key] = tuple(found)
             if failed:
-                self._failed[page + name] = failed[0]
+                self._failed[key] = failed[0]
         return tuple(found)
 
 

@@ -90,11 +90,11 @@ def resolve(wanted: Iterable[Pin], platform: str, index: Index) -> tuple[Wheel, 
         remote = choose(pin, offered, platform)
         if remote is None:
             problems.append(f"  {pin.name} {pin.version}: {_why(pin, offered)}")
+            problems += [f"    {one.url}: {one.why}" for one in index.failures(pin.name)]
         else:
             found.append(_wheel(pin, remote, index))
     if problems:
-        failed = [f"  {one.url}: {one.why}" for one in index.failures()]
-        raise WheelError("\n".join([f"no usable file for {platform}:", *problems, *failed]))
+        raise WheelError("\n".join([f"no usable file for {platform}:", *problems]))
     return tuple(found)
 
 
