@@ -104,7 +104,7 @@ class LocalSystem:
     def deploy(self) -> None:
         """Bring the cloud stack to what the template and the configuration say."""
         self._say("deploying the cloud stack")
-        deployment.deploy(self.state, self.config, self.config_file, self.session(), self._say)
+        deployment.deploy(self.config, self.config_file, self.session(), self._say)
 
     def start_edge(self) -> None:
         """Start the SES edge."""
