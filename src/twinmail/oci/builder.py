@@ -97,7 +97,7 @@ class Builder:
 
     def build(self, wanted: Sequence[str], platforms: Sequence[str]) -> BuildReport:
         """Build the images *wanted*, which include what they stand on, lowest first; see `build`."""
-        self._fetch(wanted, platforms)
+        self.fetch(wanted, platforms)
         with self._pool, ThreadPoolExecutor(len(platforms), "platform") as pool:
             jobs = [pool.submit(self._platform, platform, wanted) for platform in platforms]
             images = _results(jobs)
@@ -117,7 +117,7 @@ class Builder:
         self._shelf.clear_unused()
         return BuildReport(layouts, reports, self._degraded())
 
-    def _fetch(self, wanted: Sequence[str], platforms: Sequence[str]) -> None:
+    def fetch(self, wanted: Sequence[str], platforms: Sequence[str]) -> None:
         """Have every file of the locks at hand, also what the interpreter of this machine consists of."""
         names = [*wanted, DEBUG_IMAGE] if DEBUG_IMAGE in self._specs else wanted
         self._locks = {name: checked_lock(self._specs, name) for name in names}

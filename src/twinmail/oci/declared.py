@@ -52,7 +52,7 @@ def places(spec: ImageSpec) -> list[Node]:
 
 
 def folder(top: Path, place: str) -> Iterator[Node]:
-    """The files below *top* of the checkout, at *place* in the image.
+    """The files below *top* of the checkout, at *place* in the image; empty folders do not count, as in git.
 
     Raises:
         TreeError: something there is neither file, folder nor link.
@@ -64,7 +64,6 @@ def folder(top: Path, place: str) -> Iterator[Node]:
         if entry.is_symlink():
             yield link(path, str(Path(entry.path).readlink()))
         elif entry.is_dir():
-            yield directory(path)
             yield from folder(Path(entry.path), path)
         elif entry.is_file():
             executable = entry.stat().st_mode & 0o100

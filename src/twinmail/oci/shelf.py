@@ -47,12 +47,19 @@ class Shelf:
             inputs: everything that decides about the result, as JSON can hold it.
             make: called only if no layer with these inputs was written before.
         """
-        facts = [code(), deflate.__version__, epoch, origin, inputs, [one.diff_id for one in lower]]
+        below = merged(lower)
+        # All that matters of the layers below is what a path can lead through.
+        ways = [
+            [path, one.kind.value, one.mode, one.uid, one.gid]
+            for path, one in below.items()
+            if one.kind is not Kind.FILE
+        ]
+        facts = [code(), deflate.__version__, epoch, origin, inputs, sorted(ways)]
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         place = self.folder / f"{key}.json"
         known = _load(place, self.folder)
         if known is None:
-            nodes = complete(make(), merged(lower))
+            nodes = complete(make(), below)
             written = layer.write(nodes, epoch, self.folder, origin)
             _save(written, place)
             known = written
