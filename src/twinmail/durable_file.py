@@ -13,7 +13,7 @@ class NotWritten(TransientError):
 
 
 def write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace the file at *path* by one with *data* and the permissions *mode*.
+    """Replace the file at *path* by one with *data*, the permissions *mode* and the old one's owner.
 
     Readers see the old file or the new one, and after a power cut one of the two is there.
 
@@ -26,6 +26,11 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+            with suppress(FileNotFoundError):
+                # A service that could read the old file can read the new one from its first moment.
+                old = path.stat()
+                if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(file.fileno(), old.st_uid, old.st_gid)
             os.fchmod(file.fileno(), mode)
             file.flush()
             # Contents before the name: a crash must never leave the new name on an empty file.

@@ -1,7 +1,7 @@
 """The password file of both IMAP servers: ``user:{ARGON2ID}$argon2id$…``, one line each.
 
 Its form is Dovecot's passwd-file with the fields that a static user database leaves over: name and
-password. Dovecot reads it again when it changes.
+password. Dovecot reads it again when its time or size has changed, at most once a second.
 """
 
 import re

@@ -41,6 +41,15 @@ def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
     assert seen <= versions
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_owner_stays(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    durable_file.write(path, b"one")
+    os.chown(path, 1000, 1001)
+    durable_file.write(path, b"two")
+    assert (path.stat().st_uid, path.stat().st_gid) == (1000, 1001)
+
+
 @pytest.mark.parametrize("step", ["fsync", "fchmod"])
 def test_failure_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
