@@ -148,7 +148,7 @@ def test_what_cannot_be_installed_is_said_in_apts_words(checkout: Checkout) -> N
     checkout.site.add("broken", "1.0", depends="nowhere")
     checkout.site.publish()
     checkout.declare("base", 'packages = ["broken"]\n')
-    with pytest.raises(AptError, match="(?s)broken.*Depends:? nowhere"):
+    with pytest.raises(AptError, match=r"(?s)broken.*Depends:? nowhere"):
         checkout.lock("base")
 
 

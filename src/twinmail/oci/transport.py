@@ -2,11 +2,13 @@
 
 import random
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import proxy_bypass
 
 import urllib3
 
@@ -66,7 +68,7 @@ class Transport:
 
     def __post_init__(self) -> None:
         self.cancelled = threading.Event()
-        self._pools: dict[str, urllib3.PoolManager] = {}
+        self._pools: dict[tuple[str, str | None], urllib3.PoolManager] = {}
         self._down: dict[str, str] = {}
         self._guard = threading.Lock()
 
@@ -97,6 +99,7 @@ class Transport:
         return tuple(attempts)
 
     def _try(self, url: str, receive: Receiver, headers: Mapping[str, str]) -> Attempt | None:
+        url, identity = _identity(url)
         host = urlsplit(url).netloc
         why = ""
         for turn in range(_TRIES):
@@ -110,7 +113,7 @@ class Transport:
                 raise Cancelled("stopped by the operator")
             try:
                 response = self._pool(url).request(
-                    "GET", url, preload_content=False, headers={**_HEADERS, **headers}
+                    "GET", url, preload_content=False, headers={**_HEADERS, **identity, **headers}
                 )
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 why = f"cannot be reached: {_reason(error)}"
@@ -147,19 +150,31 @@ class Transport:
             yield block
 
     def _pool(self, url: str) -> urllib3.PoolManager:
-        scheme = urlsplit(url).scheme
+        scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
+        proxy = self.proxies.get(scheme)
+        if proxy and proxy_bypass(host):
+            proxy = None
         with self._guard:
-            if scheme not in self._pools:
+            if (scheme, proxy) not in self._pools:
                 # urllib3 would retry only what fails before the body; ours covers the body, so its is off.
                 settings: dict[str, Any] = {"maxsize": PARALLEL, "timeout": _TIMEOUT}
                 settings["retries"] = urllib3.Retry(0, redirect=5)
                 if self.certificates:
                     settings["ca_certs"] = str(self.certificates)
-                proxy = self.proxies.get(scheme)
-                self._pools[scheme] = (
+                self._pools[scheme, proxy] = (
                     urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
                 )
-            return self._pools[scheme]
+            return self._pools[scheme, proxy]
+
+
+def _identity(url: str) -> tuple[str, dict[str, str]]:
+    """The URL without user and password, which must not get into messages, and the header that has them."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return url, {}
+    text = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return plain, {"Authorization": f"Basic {b64encode(text.encode()).decode()}"}
 
 
 def _reason(error: BaseException) -> str:
