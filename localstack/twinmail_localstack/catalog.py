@@ -1,15 +1,29 @@
 """What this LocalStack supports, told from what is installed and not by the vendor's server.
 
+The first request makes LocalStack read the specifications of all AWS services, 400: 5 seconds and 300 MB
+that only the services which can be called here are worth.
+
 The stock catalogue asks a server on the Internet, from every change set. The name of the plugin is the one
 that LocalStack prefers when it exists.
 """
 
+from localstack.aws import spec
+from localstack.runtime import hooks
 from localstack.services.cloudformation.resource_provider import plugin_manager
 from localstack.utils.catalog.catalog import CatalogPlugin
 from localstack.utils.catalog.common import (
     CloudFormationResourcesSupportAtRuntime,
     CloudFormationResourcesSupportInLatest,
 )
+
+from twinmail_localstack.settings import SERVICES
+
+
+@hooks.on_infra_start()  # type: ignore[untyped-decorator]
+def know_only_services() -> None:
+    """Let the index of services have only those that this LocalStack runs."""
+    # SQS is spoken in two protocols, which LocalStack keeps as two specifications.
+    spec.list_services = lambda: [spec.load_service(name) for name in (*SERVICES, "sqs-query")]
 
 
 class InstalledCatalog(CatalogPlugin):  # type: ignore[misc]

@@ -125,7 +125,8 @@ class DynamoDB(DynamodbApi, ServiceLifecycleHook):  # type: ignore[misc]
                     table = backend.get_table(name)
                     key = _key(table, attributes)
                     item = backend.get_item(name, key)
-                    self._records.save(table.table_arn, key, item and item.to_json()["Attributes"])
+                    held = item.to_json()["Attributes"] if item is not None else None
+                    self._records.save(table.table_arn, key, held)
         return response
 
     def _expire(self) -> None:
