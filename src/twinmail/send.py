@@ -165,7 +165,7 @@ def with_line_ends(content: bytes) -> bytes:
 
 
 def on_the_wire(content: bytes) -> bytes:
-    """*content* as DATA carries it: dots doubled at the beginning of lines, and the final dot.
+    """*content*, whose last line is ended, as DATA carries it: dots doubled at line starts, the final dot.
 
     Lines end with CRLF only: a server that looks for dots after bare LF as well would be wrong.
     """

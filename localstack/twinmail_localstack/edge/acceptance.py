@@ -105,16 +105,19 @@ class Acceptance:
 
     async def _perform(self, message: Message, steps: tuple[Step, ...], safe: asyncio.Future[None]) -> None:
         position = 0
+        performed: list[str] = []
         while position < len(steps):
             step = steps[position]
             outcome = await self._attempt(message, step, safe)
             if outcome is None:
                 return
+            performed.append(f"{step.rule}:{type(step.action).__name__}")
             message = outcome.message
             if outcome.stored:
                 _settle(safe)
             position = following(steps, position, outcome.disposition)
         _settle(safe)
+        log("performed", ses_id=message.reception.ses_id, actions=performed)
 
     async def _attempt(self, message: Message, step: Step, safe: asyncio.Future[None]) -> Outcome | None:
         """Perform one action, again and again if need be; None if it is given up."""

@@ -29,7 +29,10 @@ class Sessions:
             if not session.in_transaction:
                 session.dismiss()
         deadline = asyncio.get_running_loop().time() + seconds
-        while self.open and asyncio.get_running_loop().time() < deadline:
+        # Not until all are closed: an encrypted session waits long for a client that does not answer.
+        while any(session.in_transaction for session in self.open):
+            if asyncio.get_running_loop().time() > deadline:
+                break
             await asyncio.sleep(0.02)
         for session in list(self.open):
             session.dismiss()
