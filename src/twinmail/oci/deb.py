@@ -74,6 +74,23 @@ def unpack(path: Path) -> Deb:
         ) from error
 
 
+def control_files(path: Path) -> dict[str, bytes]:
+    """What the package at *path* tells dpkg, by name: ``control``, ``md5sums``, maintainer scripts.
+
+    Raises:
+        DebError: it is damaged.
+    """
+    try:
+        control = _tar(dict(_members(path.read_bytes())), "control.tar")
+        return {
+            member.name.removeprefix("./"): _read(control, member) for member in control if member.isfile()
+        }
+    except (ValueError, KeyError, tarfile.TarError, lzma.LZMAError) as error:
+        raise DebError(
+            f"{path}: not a Debian package: {error}; remove the file and fetch it again"
+        ) from error
+
+
 def version(path: Path) -> str:
     """The version of the package at *path*.
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from pathlib import Path
 
-from debian.debfile import DebFile
-
-from twinmail.errors import PermanentError, TransientError, TwinmailError
-from twinmail.oci.apt import Apt, AptError, AptUnreachable, Download
+from twinmail.errors import PermanentError, TwinmailError
+from twinmail.oci.apt import Apt, AptError, AptUnreachable, Download, paragraphs
+from twinmail.oci.deb import control_files
 from twinmail.oci.lock import Package
 from twinmail.oci.mirrors import MAIN, SECURITY, Mirrors
 from twinmail.oci.spec import PLATFORMS
@@ -136,18 +135,16 @@ def control(path: Path) -> dict[str, str]:
     """The control fields of the ``.deb`` at *path*.
 
     Raises:
-        TransientError: the file is not a Debian package.
+        DebError: the file is not a Debian package.
     """
-    try:
-        with DebFile(filename=str(path)) as deb:
-            return {str(key): str(value) for key, value in deb.debcontrol().items()}
-    except (ValueError, OSError, KeyError) as error:
-        raise TransientError(f"{path}: not a Debian package: {error}; delete it and try again") from error
+    return paragraphs(control_files(path)["control"].decode())[0]
 
 
 def scripts(path: Path) -> dict[str, str]:
-    """Hex sha256 by name of the maintainer scripts in the ``.deb`` at *path*."""
-    with DebFile(filename=str(path)) as deb:
-        part = deb.control
-        found = {name: part.get_content(name) for name in SCRIPTS if part.has_file(name)}
-    return {name: hashlib.sha256(body).hexdigest() for name, body in found.items() if body is not None}
+    """Hex sha256 by name of the maintainer scripts in the ``.deb`` at *path*.
+
+    Raises:
+        DebError: the file is not a Debian package.
+    """
+    files = control_files(path)
+    return {name: hashlib.sha256(files[name]).hexdigest() for name in SCRIPTS if name in files}
