@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from localstack.config import GATEWAY_LISTEN
+from localstack.runtime import hooks
 from localstack.services.lambda_.invocation.assignment import AssignmentService
 from localstack.services.lambda_.invocation.lambda_models import FunctionVersion, InvocationResult
 from localstack.services.lambda_.invocation.plugins import RuntimeExecutorPlugin
 from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecutor
+from localstack.utils import platform
 from localstack.utils.patch import patch
 
 from twinmail_localstack.sandbox import Function, Sandbox
@@ -101,6 +103,12 @@ class ProcessExecutorPlugin(RuntimeExecutorPlugin):  # type: ignore[misc]
     def load(self, *args: object, **kwargs: object) -> type[RuntimeExecutor]:
         _bound_environments()
         return ProcessExecutor
+
+
+@hooks.on_infra_start()  # type: ignore[untyped-decorator]
+def pack_in_python() -> None:
+    """Keep LocalStack from the `zip` and `unzip` commands, which it expects on Debian and the image lacks."""
+    platform.is_debian = lambda: False
 
 
 @functools.cache  # the plugin is asked for its executor with every new environment
