@@ -143,17 +143,21 @@ class DockerRuntime(Runtime):
         """Make sure that the engine holds *image*, to the bit; return the engine's id of it."""
         held = self._inspect(image)
         if held is None:
+            problem = ""
             try:
-                for _ in self._client.api.load_image(archive.stream(image), quiet=True):
-                    pass  # the engine's progress; an error in it raises
+                for line in self._client.api.load_image(archive.stream(image), quiet=True):
+                    problem = line.get("error", problem)
             except DockerException as error:
-                raise ImageError(
-                    f"{image.config.parents[2]}: the Docker engine refused the image: {error}"
-                ) from error
+                problem = str(error)
             held = self._inspect(image)
-        identity = held and held["Id"]
+            if held is None:
+                raise ImageError(
+                    f"{image.config.parents[2]}: the Docker engine did not take the image for {image.platform}: "
+                    f"{problem or 'it holds it under another digest'}; build the image again"
+                )
+        identity = held["Id"]
         # The classic store names an image by its config, containerd's store by its manifest.
-        if held is None or identity not in (image.config_digest, image.manifest_digest):
+        if identity not in (image.config_digest, image.manifest_digest):
             raise ImageError(
                 f"{image.name} for {image.platform}: expected the Docker engine to hold "
                 f"{image.config_digest} (or its manifest {image.manifest_digest}), got {identity}"

@@ -156,7 +156,7 @@ class NamespaceRuntime(Runtime):
         """Hold the name *name*; the keeper inherits the lock and holds it as long as the container runs."""
         file = self._folders / f"{name}.lock"
         with file.open("a+b") as lock:
-            if not _acquire(lock, 5.0):
+            if not _acquire(lock, 2.0):
                 raise ContainerError(
                     f"{file}: a container {name} of this state folder runs already; "
                     "stop the other ./inv first"
