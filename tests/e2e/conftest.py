@@ -92,8 +92,8 @@ def running(runtime_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     config_file = folder / "twinmail.toml"
     config_file.write_text(configuration())
     images = State.of_checkout(PROJECT)
-    state = State(root=folder / "local", images=images.images, cache=images.cache)
-    runtime = choose(runtime_name, state.root, state.cache / "layers")
+    state = State(root=folder / "local", images=images.images, layers=images.layers)
+    runtime = choose(runtime_name, state.root, state.layers)
     system = LocalSystem(state, config_file, runtime, host_platform(), ephemeral_ports=True, syncer_options=("--poll-seconds", "5"))
     try:
         system.start()

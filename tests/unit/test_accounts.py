@@ -29,7 +29,7 @@ def config(*names: str) -> Config:
 
 @pytest.fixture
 def state(tmp_path: Path) -> State:
-    return State(root=tmp_path, images=tmp_path, cache=tmp_path)
+    return State(root=tmp_path, images=tmp_path, layers=tmp_path)
 
 
 def test_digest_is_what_dovecot_reads() -> None:

@@ -31,18 +31,18 @@ class State:
     Attributes:
         root: the folder that `--fresh` empties.
         images: OCI layouts by image name.
-        cache: content-addressed downloads.
+        layers: unpacked image layers.
     """
 
     root: Path
     images: Path
-    cache: Path
+    layers: Path
 
     @classmethod
     def of_checkout(cls, checkout: Path) -> "State":
         """The state of ``./inv up`` in *checkout*."""
         folder = checkout / ".twinmail"
-        return cls(root=folder / "local", images=folder / "images", cache=folder / "cache")
+        return cls(root=folder / "local", images=folder / "images", layers=folder / "layers")
 
     def server(self, name: str) -> Path:
         """Everything that belongs to the mail server *name*."""

@@ -52,7 +52,7 @@ def up(
     if not claim.take():
         raise PermanentError("a system already runs here; stop it with Ctrl-C there")
     platform = host_platform()
-    chosen = choose(runtime or None, state.root, state.cache / "layers")
+    chosen = choose(runtime or None, state.root, state.layers)
     _build(platform, json_)
     if fresh:
         _say("removing the state of earlier runs")
