@@ -152,8 +152,8 @@ class DockerRuntime(Runtime):
             held = self._inspect(image)
             if held is None:
                 raise ImageError(
-                    f"{image.config.parents[2]}: the Docker engine did not take the image for {image.platform}: "
-                    f"{problem or 'it holds it under another digest'}; build the image again"
+                    f"{image.config.parents[2]}: the Docker engine did not take the image for "
+                    f"{image.platform}: {problem or 'it holds it under another digest'}; build it again"
                 )
         identity = held["Id"]
         # The classic store names an image by its config, containerd's store by its manifest.

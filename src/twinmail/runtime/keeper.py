@@ -154,9 +154,11 @@ def _make_process_namespaces(plan: Plan) -> None:
     uid, gid = os.geteuid(), os.getegid()
     syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWPID)
     # An unprivileged process may map its own ids only, the group's only without setgroups.
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{UID} {uid} 1")
-    Path("/proc/self/gid_map").write_text(f"{GID} {gid} 1")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{UID} {uid} 1"), ("gid_map", f"{GID} {gid} 1")):
+        try:
+            Path("/proc/self", name).write_text(text)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"/proc/self/{name}") from error
 
 
 def _first_process(plan: Plan, report: int, held: int) -> NoReturn:
