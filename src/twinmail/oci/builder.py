@@ -191,13 +191,18 @@ class Builder:
         ]
         layers: list[Layer] = []
 
-        def add(origin: str, inputs: object, make: assembly.Make) -> None:
+        def add(origin: str, inputs: object, make: assembly.Make, declared: bool = False) -> None:
             def announced() -> list[Node]:
                 self._progress.step(spec.name, state.name, origin)
                 return make()
 
             made = self._shelf.layer(
-                [facts, inputs], [*lower, *layers], lock.epoch, f"{spec.name}: {origin}", announced
+                [facts, inputs],
+                [*lower, *layers],
+                lock.epoch,
+                f"{spec.name}: {origin}",
+                announced,
+                declared,
             )
             if made is not None:
                 layers.append(made)
@@ -209,9 +214,8 @@ class Builder:
             inputs = [[one.filename, path.name] for one, path in wheels]
             add("Python distributions", inputs, lambda: assembly.distributions(images, wheels, compile_))
         own = assembly.own(images, self._place.root)
-        add(
-            "files of its own", assembly.fingerprint(own), lambda: assembly.with_bytecode(own, compile_, spec)
-        )
+        mark = assembly.fingerprint(own)
+        add("files of its own", mark, lambda: assembly.with_bytecode(own, compile_, spec), declared=True)
         missing = assembly.unplaced(spec, merged(layers))
         if missing:
             raise PermanentError(

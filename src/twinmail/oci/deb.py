@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinmail.errors import PermanentError
-from twinmail.oci.tree import Kind, Node, clean, directory, file
+from twinmail.oci.tree import Node, clean, directory, file, link
 
 _MAGIC = b"!<arch>\n"
 _HEADER = 60
@@ -144,17 +144,18 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _nodes(archive: tarfile.TarFile) -> Iterator[Node]:
+    """The entries, all of root: groups such as mail and staff exist on a host, not in an image."""
     for member in archive:
         path = clean(member.name)
         if member.isdir():
-            yield directory(path, member.mode & 0o7777, member.uid, member.gid)
+            yield directory(member.name, member.mode & 0o7777)
         elif not path:
             raise ValueError(f"{member.name!r} is no folder")
         elif member.issym():
-            yield Node(path, Kind.LINK, 0o777, member.uid, member.gid, target=member.linkname)
+            yield link(path, member.linkname)
         elif member.isfile() or member.islnk():
             # A hard link becomes a copy: extractfile follows it, and layers stay independent of each other.
-            yield file(path, _read(archive, member), member.mode & 0o7777, member.uid, member.gid)
+            yield file(path, _read(archive, member), member.mode & 0o7777)
         else:
             raise ValueError(f"{member.name} is a device, a pipe or of an unknown kind")
 

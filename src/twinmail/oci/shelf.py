@@ -40,12 +40,14 @@ class Shelf:
         epoch: int,
         origin: str,
         make: Callable[[], list[Node]],
+        declared: bool = False,
     ) -> Layer | None:
         """The layer that *make* returns the entries of, over *lower*; None if it has none.
 
         Args:
             inputs: everything that decides about the result, as JSON can hold it.
             make: called only if no layer with these inputs was written before.
+            declared: see `complete`.
         """
         below = merged(lower)
         # All that matters of the layers below is what a path can lead through.
@@ -54,12 +56,12 @@ class Shelf:
             for path, one in below.items()
             if one.kind is not Kind.FILE
         ]
-        facts = [code(), deflate.__version__, epoch, origin, inputs, sorted(ways)]
+        facts = [code(), deflate.__version__, epoch, origin, inputs, declared, sorted(ways)]
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         place = self.folder / f"{key}.json"
         known = _load(place, self.folder)
         if known is None:
-            nodes = complete(make(), below)
+            nodes = complete(make(), below, declared)
             written = layer.write(nodes, epoch, self.folder, origin)
             _save(written, place)
             known = written

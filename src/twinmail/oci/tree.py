@@ -61,11 +61,14 @@ def link(path: str, target: str) -> Node:
 
 def directory(path: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> Node:
     """A folder."""
-    return Node(clean(path), Kind.DIRECTORY, mode & ~SET_ID, uid, gid)
+    return Node(clean(path, folder=True), Kind.DIRECTORY, mode & ~SET_ID, uid, gid)
 
 
-def clean(path: str) -> str:
+def clean(path: str, folder: bool = False) -> str:
     """*path* relative to the root and moved to where a merged /usr has it (``lib/x`` → ``usr/lib/x``).
+
+    Args:
+        folder: a folder is meant: ``lib`` itself is moved too, where otherwise the link is meant.
 
     Raises:
         TreeError: it leads out of the root.
@@ -76,7 +79,7 @@ def clean(path: str) -> str:
     if normal == ".":
         return ""
     head, slash, _ = normal.partition("/")
-    return f"usr/{normal}" if slash and head in _MERGED else normal
+    return f"usr/{normal}" if (slash or folder) and head in _MERGED else normal
 
 
 def parents(path: str) -> Iterator[str]:
@@ -134,17 +137,24 @@ class Tree:
         return len(self._nodes)
 
 
-def complete(nodes: Sequence[Node], lower: Mapping[str, Node]) -> list[Node]:
+def complete(nodes: Sequence[Node], lower: Mapping[str, Node], declared: bool) -> list[Node]:
     """*nodes* as a layer over *lower*: parents are added, folders that change nothing are dropped.
 
     A folder in an upper layer replaces mode and owner of the one below, so parents repeat what is below.
 
+    Args:
+        declared: folders among *nodes* are meant to change those below; those of packages never do.
+
     Raises:
         TreeError: an entry lies below something that is not a folder.
     """
-    own = {node.path: node for node in nodes}
+    own = {
+        node.path: node
+        for node in nodes
+        if declared or not (_is_folder(node) and _is_folder(lower.get(node.path)))
+    }
     needed: dict[str, Node] = {}
-    for node in nodes:
+    for node in own.values():
         if node.kind is Kind.DIRECTORY and lower.get(node.path) == node:
             continue
         needed[node.path] = node
@@ -156,6 +166,10 @@ def complete(nodes: Sequence[Node], lower: Mapping[str, Node]) -> list[Node]:
                 raise TreeError(f"/{node.path}: /{parent} is no folder but {folder.kind.name.lower()}")
             needed[parent] = folder
     return [needed[path] for path in sorted(needed)]
+
+
+def _is_folder(node: Node | None) -> bool:
+    return node is not None and node.kind is Kind.DIRECTORY
 
 
 def excluded(path: str, patterns: Sequence[str]) -> bool:
