@@ -52,7 +52,10 @@ Components: main
     )
     assert mirrors(tmp_path) == {
         "debian": ("http://mirror.example/debian",),
-        "debian-security": ("http://security.example/debian-security",),
+        "debian-security": (
+            "http://security.example/debian-security",
+            "http://mirror.example/debian-security",
+        ),
     }
 
 
@@ -72,7 +75,19 @@ deb cdrom:[Debian]/ trixie main
     )
     assert mirrors(tmp_path) == {
         "debian": ("https://one.example/debian", "http://two.example/debian"),
-        "debian-security": ("http://two.example/security",),
+        "debian-security": (
+            "http://two.example/security",
+            "https://one.example/debian-security",
+            "http://two.example/debian-security",
+        ),
+    }
+
+
+def test_a_machine_that_names_the_main_archive_alone(tmp_path: Path) -> None:
+    apt_settings(tmp_path, main="deb http://mirror.example/debian bookworm main\n")
+    assert mirrors(tmp_path) == {
+        "debian": ("http://mirror.example/debian",),
+        "debian-security": ("http://mirror.example/debian-security",),
     }
 
 
@@ -105,7 +120,7 @@ def test_the_override_comes_first(tmp_path: Path, given: str) -> None:
     apt_settings(tmp_path, main="deb http://other.example/debian trixie main\n")
     assert mirrors(tmp_path, given) == {
         "debian": ("http://mine.example/debian", "http://other.example/debian"),
-        "debian-security": ("http://mine.example/debian-security",),
+        "debian-security": ("http://mine.example/debian-security", "http://other.example/debian-security"),
     }
 
 

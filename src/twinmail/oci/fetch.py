@@ -17,6 +17,9 @@ from twinmail.oci.mirrors import Mirrors
 from twinmail.oci.network import transport_of_machine
 from twinmail.oci.transport import PARALLEL, Attempt, Transport, WrongContent
 
+# Losses told one by one; when a whole mirror is lost, these say enough.
+_SHOWN = 5
+
 
 class Vanished(PermanentError):
     """A locked file is nowhere any more."""
@@ -211,7 +214,9 @@ def _replace(
     shop: Index,
 ) -> dict[str, Path]:
     """Paths of what stands in for *losses*, by locked sha256; see `fetch_all`."""
-    lost = "\n".join(loss.line() for loss in losses)
+    lost = "\n".join(loss.line() for loss in losses[:_SHOWN])
+    if len(losses) > _SHOWN:
+        lost += f"\n  … and {len(losses) - _SHOWN} more"
     # Never replaced: a mirror that alters files is no reason to take newer ones.
     if any(loss.wrong for loss in losses):
         raise WrongFile(

@@ -104,6 +104,11 @@ def _apt_mirrors(etc: Path) -> dict[str, tuple[str, ...]]:
         for base in _bases(uri):
             if base not in found[archive]:
                 found[archive].append(base)
+    # Small machines often name only the main archive; its mirrors nearly always have the security one beside.
+    for base in found[MAIN]:
+        beside = f"{base.removesuffix(MAIN)}{SECURITY}"
+        if base.endswith(f"/{MAIN}") and beside not in found[SECURITY]:
+            found[SECURITY].append(beside)
     return {archive: tuple(bases) for archive, bases in found.items()}
 
 
