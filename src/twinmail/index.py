@@ -18,6 +18,7 @@ UNROUTED = "#unrouted"
 """Partition of messages that no mailbox gets; no mailbox can have this name."""
 
 _CONFLICT = "ConditionalCheckFailedException"
+_NEW = "attribute_not_exists(mailbox)"
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,27 @@ class Index:
     def claim(self, ses_id: str, manifest_key: str) -> str:
         """Fix *manifest_key* for *ses_id*, unless another one is; return the one that is."""
         item = {**_claim_key(ses_id), "manifest": {"S": manifest_key}}
-        if self._put_new(item):
+        if self._put(item, _NEW):
             return manifest_key
         return self.claimed(ses_id) or manifest_key
+
+    def renew(self, ses_id: str, old: str, new: str) -> str:
+        """Replace the claim *old* by *new*, unless somebody else did; return the one that is."""
+        item = {**_claim_key(ses_id), "manifest": {"S": new}}
+        if self._put(item, "manifest = :old", {":old": {"S": old}}):
+            return new
+        return self.claimed(ses_id) or old
 
     def add(self, entry: Entry, placements: Sequence[Delivery], metadata: Metadata, reason: str) -> None:
         """Add the items of *entry*; those that exist stay as they are, so a replay changes nothing."""
         for item in items(entry, placements, metadata, reason):
-            self._put_new(item)
+            self._put(item, _NEW)
 
-    def _put_new(self, item: Mapping[str, Any]) -> bool:
+    def _put(self, item: Mapping[str, Any], condition: str, values: Mapping[str, Any] | None = None) -> bool:
+        """Put *item* if *condition* holds; say whether it did."""
+        named = {"ExpressionAttributeValues": values} if values else {}
         try:
-            self.client.put_item(
-                TableName=self.name, Item=item, ConditionExpression="attribute_not_exists(mailbox)"
-            )
+            self.client.put_item(TableName=self.name, Item=item, ConditionExpression=condition, **named)
         except self.client.exceptions.ClientError as error:
             if error.response["Error"]["Code"] != _CONFLICT:
                 raise

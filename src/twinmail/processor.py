@@ -13,7 +13,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import IO, Any
 
@@ -30,6 +30,13 @@ STEPS = ("received", "processed", "claimed", "indexed", "committed")
 """Points between two writes, in order; a `Checkpoint` is called at each with its name."""
 
 Checkpoint = Callable[[str], None]
+
+CLAIM_LIFE = timedelta(minutes=10)
+"""After this long no attempt that made a claim can still be running (the function ends after 2 minutes).
+
+A later attempt renews the claim, so that an entry is never committed much later than its name says: the
+servers look back for late entries only so far.
+"""
 
 _CHUNK = 1024 * 1024
 _IN_MEMORY = 4 * 1024 * 1024
@@ -139,8 +146,7 @@ class Processor:
                 Bucket=self.config.bucket, Key=decision.key, Body=body, ContentType="message/rfc822"
             )
         self.checkpoint("processed")
-        proposed = claimed or layout.manifest_key(receipt.ses_id, self.now())
-        manifest_key = self.index.claim(receipt.ses_id, proposed)
+        manifest_key = self._claim(receipt.ses_id, claimed)
         self.checkpoint("claimed")
         self.index.add(entry, decision.placements, metadata, decision.withheld)
         self.checkpoint("indexed")
@@ -151,6 +157,16 @@ class Processor:
         self.checkpoint("committed")
         unknown = route(self.config, receipt.recipients).unknown
         return Outcome(entry, manifest_key, repeated=False, unknown=unknown)
+
+    def _claim(self, ses_id: str, claimed: str | None) -> str:
+        """The manifest key for *ses_id*: the claimed one, or a new one if there is none or it is too old."""
+        now = self.now()
+        fresh = layout.manifest_key(ses_id, now)
+        if claimed is None:
+            return self.index.claim(ses_id, fresh)
+        if now - layout.ManifestKey.parse(claimed).committed > CLAIM_LIFE:
+            return self.index.renew(ses_id, claimed, fresh)
+        return claimed
 
     def _receive(self, receipt: Receipt, decision: Decision, body: IO[bytes]) -> tuple[Entry, Metadata]:
         """Copy the message into *body*, trace headers first; memory does not grow with its size."""

@@ -1,0 +1,112 @@
+"""The cloud stack on LocalStack: every resource real, repeatable, and the function works in it."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.cloud import TOML
+from tests.contract.deployed import Deployed
+from twinmail import stack
+from twinmail.function_zip import build_function
+from twinmail.tasks.config import PROJECT
+
+TEMPLATE = PROJECT / "lambda" / "stack.yaml"
+
+
+def function(folder: Path) -> Any:
+    config_file = folder / "twinmail.toml"
+    config_file.write_text(TOML)
+    return build_function(PROJECT / "src", PROJECT / "lambda" / "handler.py", config_file)
+
+
+def test_every_resource_of_the_template_was_really_made(deployed: Deployed) -> None:
+    found = stack.resources(deployed.session.client("cloudformation"), deployed.config)
+    assert set(found) == set(stack.render(TEMPLATE.read_text(), deployed.config)["Resources"])
+    assert not [name for name, physical in found.items() if not physical or physical == "unknown"]
+
+
+def test_each_name_is_the_one_the_configuration_derives(deployed: Deployed) -> None:
+    config, client = deployed.config, deployed.session.client
+    assert client("s3").get_bucket_versioning(Bucket=config.bucket)["Status"] == "Enabled"
+    assert client("dynamodb").describe_table(TableName=config.table)["Table"]["TableStatus"] == "ACTIVE"
+    assert (
+        client("lambda").get_function(FunctionName=config.function)["Configuration"]["Runtime"]
+        == "python3.13"
+    )
+    for queue in (config.dead_letter_queue, *(config.queue(one) for one in config.servers)):
+        assert client("sqs").get_queue_url(QueueName=queue)["QueueUrl"]
+    topics = [one["TopicArn"] for one in client("sns").list_topics()["Topics"]]
+    assert any(one.endswith(f":{config.topic}") for one in topics)
+    active = client("ses").describe_active_receipt_rule_set()
+    assert active["Metadata"]["Name"] == config.rule_set
+    (rule,) = active["Rules"]
+    assert rule["Name"] == config.rule and rule["Recipients"] == list(config.receipt_recipients)
+    assert [next(iter(action)) for action in rule["Actions"]] == ["S3Action", "LambdaAction"]
+
+
+def test_bucket_is_closed_to_the_public_and_to_plain_http(deployed: Deployed) -> None:
+    s3, bucket = deployed.session.client("s3"), deployed.config.bucket
+    assert all(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
+    policy = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])
+    (deny,) = [one for one in policy["Statement"] if one["Effect"] == "Deny"]
+    assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    rules = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert rules[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+
+
+def test_second_deployment_changes_nothing(deployed: Deployed, tmp_path: Path) -> None:
+    cloudformation = deployed.session.client("cloudformation")
+    plan = stack.plan(cloudformation, TEMPLATE, deployed.config, function(tmp_path))
+    assert plan.changes == () and not plan.create
+    assert not stack.activate(deployed.session.client("ses"), deployed.config)
+
+
+def test_plan_of_a_changed_function_changes_the_function_alone(deployed: Deployed, tmp_path: Path) -> None:
+    cloudformation = deployed.session.client("cloudformation")
+    changed = tmp_path / "twinmail.toml"
+    changed.write_text(TOML + "# changed\n")
+    zipped = build_function(PROJECT / "src", PROJECT / "lambda" / "handler.py", changed)
+    before = stack.resources(cloudformation, deployed.config)
+    plan = stack.plan(cloudformation, TEMPLATE, deployed.config, zipped)
+    try:
+        assert "Function" in [one.logical_id for one in plan.changes if one.action == "Modify"]
+        assert stack.resources(cloudformation, deployed.config) == before
+    finally:
+        cloudformation.delete_change_set(ChangeSetName=plan.change_set, StackName=plan.stack)
+
+
+def test_an_event_reaches_both_queues_through_the_function(deployed: Deployed) -> None:
+    s3, sqs = deployed.session.client("s3"), deployed.session.client("sqs")
+    ses_id = f"stack{time.time_ns()}"
+    s3.put_object(Bucket=deployed.config.bucket, Key=f"incoming/{ses_id}", Body=b"Subject: x\r\n\r\nbody\r\n")
+    event = {
+        "Records": [
+            {
+                "ses": {
+                    "mail": {"timestamp": "2026-11-22T10:00:00.000Z", "source": "", "messageId": ses_id},
+                    "receipt": {"recipients": ["ann@example.org"]},
+                }
+            }
+        ]
+    }
+    invoke = deployed.session.client("lambda").invoke
+    invoke(FunctionName=deployed.config.function, InvocationType="Event", Payload=json.dumps(event).encode())
+    for server in deployed.config.servers:
+        url = sqs.get_queue_url(QueueName=deployed.config.queue(server))["QueueUrl"]
+        deadline = time.monotonic() + 60
+        bodies = ""
+        while ses_id not in bodies:
+            assert time.monotonic() < deadline, f"nothing in {url}"
+            answer = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1, MaxNumberOfMessages=10)
+            bodies += "".join(one["Body"] for one in answer.get("Messages", ()))
+
+
+def test_an_event_that_can_never_work_ends_in_the_dead_letter_queue(deployed: Deployed) -> None:
+    sqs = deployed.session.client("sqs")
+    invoke = deployed.session.client("lambda").invoke
+    invoke(FunctionName=deployed.config.function, InvocationType="Event", Payload=b'{"Records": []}')
+    url = sqs.get_queue_url(QueueName=deployed.config.dead_letter_queue)["QueueUrl"]
+    deadline = time.monotonic() + 60
+    while not sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1).get("Messages"):
+        assert time.monotonic() < deadline, "nothing in the dead-letter queue"

@@ -1,0 +1,119 @@
+"""The processor against moto, and the memory it needs for the largest message."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from tests.cloud import CONFIG
+from tests.log_contract import LogContract, Store
+from twinmail.processor import trace_headers
+from twinmail.ses_event import EventError, Receipt, receipts
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with mock_aws():
+        s3 = boto3.client("s3", region_name=CONFIG.region)
+        s3.create_bucket(
+            Bucket=CONFIG.bucket, CreateBucketConfiguration={"LocationConstraint": CONFIG.region}
+        )
+        dynamodb = boto3.client("dynamodb", region_name=CONFIG.region)
+        dynamodb.create_table(
+            TableName=CONFIG.table,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[
+                {"AttributeName": name, "AttributeType": "S"} for name in ("mailbox", "position", "ses_id")
+            ],
+            KeySchema=[
+                {"AttributeName": "mailbox", "KeyType": "HASH"},
+                {"AttributeName": "position", "KeyType": "RANGE"},
+            ],
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": "ses-id",
+                    "KeySchema": [{"AttributeName": "ses_id", "KeyType": "HASH"}],
+                    "Projection": {"ProjectionType": "ALL"},
+                }
+            ],
+        )
+        yield Store(CONFIG, s3, dynamodb)
+
+
+class TestProcessor(LogContract):
+    """The contract, with moto behind it."""
+
+
+EVENT = {
+    "ses": {
+        "mail": {"timestamp": "2026-11-22T10:00:00.123Z", "source": "a@b.c", "messageId": "abc"},
+        "receipt": {"recipients": ["ann@example.org"], "spamVerdict": {"status": "PASS"}},
+    }
+}
+
+
+def test_event_is_read() -> None:
+    (receipt,) = receipts({"Records": [EVENT]})
+    assert receipt.ses_id == "abc" and receipt.verdicts == {"spam": "PASS"}
+    assert receipt.arrived.isoformat() == "2026-11-22T10:00:00.123000+00:00"
+
+
+@pytest.mark.parametrize(
+    "event", [{}, {"Records": []}, {"Records": [{}]}, {"Records": [{"ses": {"mail": {}}}]}]
+)
+def test_other_events_are_refused(event: dict[str, object]) -> None:
+    with pytest.raises(EventError):
+        receipts(event)
+
+
+def test_verdict_cannot_break_out_of_the_trace_headers() -> None:
+    receipt = Receipt.of_record(EVENT)
+    hostile = Receipt(receipt.ses_id, receipt.arrived, "", (), {"spam": "PASS\r\nBcc: x@y\r\n\r\n"})
+    assert trace_headers(CONFIG, hostile).count(b"\r\n") == 3
+
+
+# Lambda's 256 MB hold the interpreter and boto3 too; a 40 MB message must not add a multiple of itself.
+MEMORY = """
+import resource, sys
+from datetime import UTC, datetime
+sys.path[:0] = sys.argv[1:]
+from tests.cloud import CONFIG
+from twinmail.index import Index
+from twinmail.processor import Processor
+from twinmail.ses_event import Receipt
+
+class Body:
+    def iter_chunks(self, size):
+        for _ in range(40):
+            yield b"x" * (1 << 20)
+
+class S3:
+    class exceptions:
+        class NoSuchKey(Exception): pass
+    def get_object(self, **_): return {"Body": Body()}
+    def put_object(self, Body, **_):
+        while hasattr(Body, "read") and Body.read(1 << 20): pass
+
+class Table:
+    def get_item(self, **_): return {}
+    def put_item(self, **_): return {}
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+Processor(CONFIG, S3(), Index(Table(), "t")).process(
+    Receipt("abc", datetime.now(UTC), "", ("ann@example.org",), {}))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_message() -> None:
+    argv = [sys.executable, "-c", MEMORY, str(PROJECT), str(PROJECT / "src")]
+    result = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    assert int(result.stdout) < 30, f"{result.stdout.strip()} MB more for a message of 40 MB"
