@@ -1,0 +1,295 @@
+"""The ledger: what was delivered to which mailbox, and which manifest entries are finished.
+
+SQLite for look-ups, with a journal beside each Maildir as its durable twin. Order of writes: journal, then
+SQLite; SQLite remembers how much of each journal it holds. So whichever is lost, the other rebuilds it:
+
+- SQLite lost or damaged: every journal is read again.
+- SQLite behind (a crash between the two): only the tail of the journal is read.
+- A journal lost or cut short: it is written again from SQLite.
+
+Only what both lost is unknown. The Maildirs are then searched (see ``twinmail.sync.recovery``), so that
+nothing arrives twice; but a message that its user had deleted comes back.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from twinmail.durable_file import NotWritten
+from twinmail.errors import PermanentError, TransientError
+from twinmail.journal import NAME as JOURNAL
+from twinmail.journal import Journal, Record
+from twinmail.maildir import stem
+
+FILE = "ledger.sqlite"
+SCHEMA = 1
+
+_TABLES = """
+CREATE TABLE delivery(
+    mailbox TEXT NOT NULL, stem TEXT NOT NULL, folder TEXT NOT NULL, name TEXT NOT NULL,
+    PRIMARY KEY(mailbox, stem)) WITHOUT ROWID;
+CREATE INDEX delivery_by_stem ON delivery(stem);
+CREATE TABLE entry(key TEXT PRIMARY KEY, parked TEXT) WITHOUT ROWID;
+CREATE TABLE journal(mailbox TEXT PRIMARY KEY, octets INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE state(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_BATCH = 500
+
+
+class LedgerNewer(PermanentError):
+    """The ledger was written by a newer version."""
+
+
+class VolumeMissing(TransientError):
+    """The ledger knows deliveries, but none of their mailboxes is there."""
+
+
+def _damage(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
+
+
+def _nothing(_: str) -> None:
+    """The checkpoint of production."""
+
+
+class Ledger:
+    """The ledger in the folder *state*, with the journals under *mail*; safe to use from several threads.
+
+    What was found damaged and repaired is told to *say*, one sentence each.
+
+    Raises:
+        NotWritten: from every method, when the disk does not take or give the data; transient.
+        LedgerNewer: the file has a newer schema.
+        VolumeMissing: the mail volume is most likely not mounted.
+    """
+
+    def __init__(self, state: Path, mail: Path, say: Callable[[str], None] = lambda _: None) -> None:
+        self.path = state / FILE
+        self.mail = mail
+        self._say = say
+        self._lock = threading.RLock()
+        self._damaged = False
+        with self._errors():
+            self._connection = self._open()
+        try:
+            self._reconcile()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; pending writes end first."""
+        with self._lock:
+            self._connection.close()
+
+    # What was delivered
+
+    def mailboxes(self, name: str) -> frozenset[str]:
+        """The mailboxes that got the message with the base name (or stem) *name*."""
+        rows = self._rows("SELECT mailbox FROM delivery WHERE stem = ?", (stem(name),))
+        return frozenset(mailbox for (mailbox,) in rows)
+
+    def count(self) -> int:
+        """How many deliveries are known."""
+        return int(self._rows("SELECT count(*) FROM delivery")[0][0])
+
+    def record(
+        self,
+        mailbox: str,
+        record: Record,
+        finishes: str | None = None,
+        checkpoint: Callable[[str], None] = _nothing,
+    ) -> None:
+        """Remember a delivery durably; *finishes* is the manifest key that this was the last delivery of."""
+        with self._transaction() as connection:
+            octets = self._journal(mailbox).append(record)
+            checkpoint("journaled")
+            self._insert(connection, mailbox, record, octets)
+            if finishes is not None:
+                connection.execute("INSERT OR REPLACE INTO entry VALUES(?, NULL)", (finishes,))
+
+    def adopt(self, mailbox: str, found: Mapping[str, Record]) -> int:
+        """Remember those of *found* (by stem) that are not known, and count them."""
+        with self._transaction() as connection:
+            known = {
+                one
+                for (one,) in connection.execute("SELECT stem FROM delivery WHERE mailbox = ?", (mailbox,))
+            }
+            missing = [record for name, record in sorted(found.items()) if name not in known]
+            if missing:
+                for record in missing:
+                    self._insert(connection, mailbox, record, 0)
+                self._write_journal(connection, mailbox)
+        return len(missing)
+
+    # Manifest entries
+
+    def finish(self, key: str) -> None:
+        """Remember that the entry *key* needs nothing any more."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO entry VALUES(?, NULL)", (key,))
+
+    def park(self, key: str, reason: str) -> None:
+        """Put the entry *key* aside: trying again cannot help until something changes."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO entry VALUES(?, ?)", (key, reason))
+
+    def parked(self) -> dict[str, str]:
+        """Reason by key."""
+        return dict(self._rows("SELECT key, parked FROM entry WHERE parked IS NOT NULL ORDER BY key"))
+
+    def settled(self, keys: Iterable[str]) -> frozenset[str]:
+        """Those of *keys* that are finished or parked."""
+        wanted = list(keys)
+        found: set[str] = set()
+        for start in range(0, len(wanted), _BATCH):
+            part = wanted[start : start + _BATCH]
+            places = ",".join("?" * len(part))
+            found.update(key for (key,) in self._rows(f"SELECT key FROM entry WHERE key IN ({places})", part))
+        return frozenset(found)
+
+    def settled_after(self, offset: str) -> int:
+        """How many keys after *offset* are finished or parked."""
+        return int(self._rows("SELECT count(*) FROM entry WHERE key > ?", (offset,))[0][0])
+
+    @property
+    def cursor(self) -> str | None:
+        """The last manifest key of a listing before which nothing is unfinished."""
+        rows = self._rows("SELECT value FROM state WHERE name = 'cursor'")
+        return rows[0][0] if rows else None
+
+    def move_cursor(self, key: str) -> None:
+        """Set the cursor."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO state VALUES('cursor', ?)", (key,))
+
+    # Opening and repair
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except sqlite3.DatabaseError as error:
+            if not _damage(error):
+                raise
+            reason = str(error)
+        for suffix in ("", "-wal", "-shm"):
+            path = self.path.with_name(FILE + suffix)
+            if path.exists():
+                path.replace(path.with_name(f"{FILE}.damaged{suffix}"))
+        self._say(f"{self.path}: damaged ({reason}); kept as {FILE}.damaged, rebuilt from the journals")
+        return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=10, check_same_thread=False)
+        try:
+            # FULL: a commit is on the disk when it returns, which is what acknowledging relies on.
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > SCHEMA:
+                raise LedgerNewer(
+                    f"{self.path}: expected schema {SCHEMA}, got {version}; run a newer twinmail"
+                )
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if verdict != "ok":
+                error = sqlite3.DatabaseError(verdict)
+                error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+                raise error
+            if version == 0:
+                connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+            self.path.chmod(0o600)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _reconcile(self) -> None:
+        """Make SQLite and the journals say the same."""
+        known = dict(self._rows("SELECT mailbox, octets FROM journal"))
+        there = {path.parent.name for path in self.mail.glob(f"*/{JOURNAL}")}
+        if known and not any((self.mail / mailbox).is_dir() for mailbox in known):
+            raise VolumeMissing(
+                f"{self.mail}: none of the {len(known)} mailboxes that got mail is here; mount the volume, "
+                f"or remove {self.path.parent}/{FILE}* to restore all mail from the log"
+            )
+        for mailbox in sorted(there | set(known)):
+            journal, octets = self._journal(mailbox), known.get(mailbox, 0)
+            if journal.octets() < octets:
+                self._rewrite(mailbox, journal)
+            elif journal.octets() > octets:
+                self._replay(mailbox, journal, octets)
+
+    def _replay(self, mailbox: str, journal: Journal, octets: int) -> None:
+        count = damaged = 0
+        with self._transaction() as connection:
+            for line in journal.lines(octets):
+                if line.record is None:
+                    damaged += 1
+                else:
+                    self._insert(connection, mailbox, line.record, line.end)
+                    count += 1
+        if damaged and octets:
+            # The place to go on from may itself be wrong.
+            self._replay(mailbox, journal, 0)
+            return
+        self._say(f"{journal.path}: {count} deliveries taken into the ledger")
+        if damaged:
+            self._say(f"{journal.path}: {damaged} damaged lines left out; their messages may come back")
+            self._rewrite(mailbox, journal)
+
+    def _rewrite(self, mailbox: str, journal: Journal) -> None:
+        if not journal.path.parent.is_dir():
+            self._say(f"{journal.path.parent}: the mailbox is gone, with what was delivered to it")
+            return
+        got = journal.octets()
+        with self._transaction() as connection:
+            octets = self._write_journal(connection, mailbox)
+        self._say(f"{journal.path}: had {got} octets; written again from the ledger with {octets}")
+
+    def _write_journal(self, connection: sqlite3.Connection, mailbox: str) -> int:
+        rows = connection.execute("SELECT folder, name FROM delivery WHERE mailbox = ?", (mailbox,))
+        octets = self._journal(mailbox).rewrite(Record(folder, name) for folder, name in rows)
+        connection.execute("INSERT OR REPLACE INTO journal VALUES(?, ?)", (mailbox, octets))
+        return octets
+
+    def _journal(self, mailbox: str) -> Journal:
+        return Journal(self.mail / mailbox / JOURNAL)
+
+    @staticmethod
+    def _insert(connection: sqlite3.Connection, mailbox: str, record: Record, octets: int) -> None:
+        connection.execute(
+            "INSERT OR IGNORE INTO delivery VALUES(?, ?, ?, ?)",
+            (mailbox, stem(record.name), record.folder, record.name),
+        )
+        connection.execute("INSERT OR REPLACE INTO journal VALUES(?, ?)", (mailbox, octets))
+
+    def _rows(self, query: str, values: Iterable[str] = ()) -> list[tuple]:  # type: ignore[type-arg]
+        with self._transaction() as connection:
+            return connection.execute(query, tuple(values)).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._errors():
+            if self._damaged:
+                self._connection.close()
+                self._connection = self._open()
+                self._damaged = False
+                self._reconcile()
+            with self._connection as connection:
+                yield connection
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            damaged = _damage(error)
+            if not damaged and not isinstance(error, sqlite3.OperationalError):
+                raise
+            self._damaged = self._damaged or damaged
+            raise NotWritten(f"{self.path}: {error}; free space or mend its mode") from error
+        except OSError as error:
+            raise NotWritten(f"{self.path}: {error.strerror}; free space or mend its mode") from error

@@ -1,0 +1,236 @@
+"""One mailbox's Maildir: folders, durable delivery, and finding our messages in it.
+
+Layout: Maildir++ (https://www.courier-mta.org/imap/README.maildirquota.html): INBOX is the Maildir itself,
+every other folder is ``.<name>`` in it with a file ``maildirfolder``. All files 0600, all folders 0700: the
+IMAP server runs as the same user.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from twinmail.basename import virtual_size
+from twinmail.durable_file import NotWritten, sync_folder
+from twinmail.manifest import INBOX
+
+STAGING = ".staging"
+_PARTS = ("cur", "new", "tmp")
+_OWN = re.compile(r"(?P<name>[0-9]+\.[0-9a-f]{32}\.twinmail(,[SW]=[0-9]+)*)(:2,.*)?")
+_CHUNK = 1 << 20
+# A listing during which something was renamed may have missed it; see `Maildir.scan`.
+_SCANS = 3
+
+
+def stem(name: str) -> str:
+    """What identifies the message in the base name *name*: all before the sizes and the flags."""
+    return name.partition(":")[0].partition(",")[0]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A durable file in ``tmp/``, and what its octets are.
+
+    Attributes:
+        size: octets.
+        vsize: octets as IMAP shows them.
+        sha256: 64 hexadecimal digits.
+    """
+
+    path: Path
+    size: int
+    vsize: int
+    sha256: str
+
+
+class Maildir:
+    """The Maildir at *root* (``<mail>/<mailbox>/Maildir``).
+
+    Raises:
+        NotWritten: from every method, when the disk is full, read-only or failing; transient. Nothing is
+            left in ``new/`` then, and nothing in ``tmp/`` if it can be removed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._prepared: set[str] = set()
+
+    def folder(self, name: str) -> Path:
+        """Where the folder *name* is; its name was checked when the manifest entry was read."""
+        return self.root if name == INBOX else self.root / f".{name}"
+
+    def prepare(self, name: str) -> None:
+        """Make sure that the folder *name* exists, durably."""
+        if name in self._prepared:
+            return
+        folder = self.folder(name)
+        try:
+            for path in (self.root.parent, self.root, folder, *(folder / part for part in _PARTS)):
+                if not path.is_dir():
+                    path.mkdir(mode=0o700, exist_ok=True)
+                    sync_folder(path.parent)
+            if name != INBOX:
+                os.close(os.open(folder / "maildirfolder", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                sync_folder(folder)
+        except OSError as error:
+            raise _failure(folder, error) from error
+        self._prepared.add(name)
+
+    def stage(self, name: str, chunks: Iterable[bytes], arrived: datetime) -> Staged:
+        """Write *chunks* durably to a file in ``tmp/`` named after *name*.
+
+        Its modification time is *arrived*: Dovecot shows it as INTERNALDATE, equal on every server.
+        """
+        self.prepare(INBOX)
+        # Unique, so that a leftover of a killed process is never appended to.
+        path = self.root / "tmp" / f"{name}.{secrets.token_hex(4)}{STAGING}"
+        digest, size = hashlib.sha256(), 0
+
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            self._prepared.clear()
+            raise _failure(path, error) from error
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+
+                def copied() -> Iterator[bytes]:
+                    nonlocal size
+                    for chunk in chunks:
+                        digest.update(chunk)
+                        size += len(chunk)
+                        rest = memoryview(chunk)
+                        while rest:
+                            rest = rest[_write(path, descriptor, rest) :]
+                        yield chunk
+
+                vsize = virtual_size(copied())
+                _finish(path, file.fileno(), arrived)
+        except BaseException:
+            self.discard(path)
+            raise
+        return Staged(path, size, vsize, digest.hexdigest())
+
+    def take(self, staged: Staged, name: str, arrived: datetime) -> Staged:
+        """Return *staged*, of another mailbox, as a file that can be linked here: itself, or a copy."""
+        self.prepare(INBOX)
+        try:
+            if staged.path.stat().st_dev == self.root.stat().st_dev:
+                return staged
+            with staged.path.open("rb") as file:
+                return self.stage(name, iter(lambda: file.read(_CHUNK), b""), arrived)
+        except OSError as error:
+            raise _failure(staged.path, error) from error
+
+    def link(self, staged: Staged, folder: str, name: str) -> Path:
+        """Make *staged* visible as *name* in ``new/`` of *folder*; `settle` makes that durable.
+
+        The name in ``new/`` is taken only by the same message, delivered before a crash.
+        """
+        self.prepare(folder)
+        path = self.folder(folder) / "new" / name
+        try:
+            path.hardlink_to(staged.path)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            # A folder that its user deleted over IMAP is made again by the next attempt.
+            self._prepared.clear()
+            raise _failure(path, error) from error
+        return path
+
+    def settle(self, folder: str) -> None:
+        """Make the names in ``new/`` of *folder* durable."""
+        new = self.folder(folder) / "new"
+        try:
+            sync_folder(new)
+        except OSError as error:
+            raise _failure(new, error) from error
+
+    def discard(self, path: Path) -> None:
+        """Remove a staged file; what cannot be removed now is removed by `sweep`."""
+        with suppress(OSError):
+            path.unlink()
+
+    def sweep(self) -> int:
+        """Remove what a killed process left in ``tmp/``, and count it."""
+        leftovers = [path for path in _names(self.root / "tmp") if path.name.endswith(STAGING)]
+        for path in leftovers:
+            self.discard(path)
+        return len(leftovers)
+
+    def scan(self) -> dict[str, tuple[str, str]]:
+        """Find our messages: folder and base name, by stem, in ``new/`` and ``cur/`` of every folder.
+
+        A rename (new flags, a move to another folder) during the listing may hide a file from it, so
+        the listing is repeated until no folder changed meanwhile.
+        """
+        found: dict[str, tuple[str, str]] = {}
+        for _ in range(_SCANS):
+            before = self._changed()
+            for folder, path in self._folders():
+                # new/ first: Dovecot moves from new/ to cur/, never back.
+                for part in ("new", "cur"):
+                    for file in _names(path / part):
+                        match = _OWN.fullmatch(file.name)
+                        if match:
+                            found.setdefault(stem(match["name"]), (folder, match["name"]))
+            if before == self._changed():
+                break
+        return found
+
+    def _folders(self) -> list[tuple[str, Path]]:
+        others = [path for path in _names(self.root) if path.name.startswith(".") and (path / "cur").is_dir()]
+        return [(INBOX, self.root), *((path.name[1:], path) for path in others)]
+
+    def _changed(self) -> list[tuple[Path, int]]:
+        """When the set of names in each folder last changed."""
+        parts = [path / part for _, path in self._folders() for part in ("new", "cur")]
+        times = []
+        for part in parts:
+            with suppress(FileNotFoundError):
+                times.append((part, part.stat().st_mtime_ns))
+        return times
+
+
+def _names(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as found:
+            return [folder / one.name for one in found]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _failure(folder, error) from error
+
+
+def _write(path: Path, descriptor: int, data: memoryview) -> int:
+    try:
+        return os.write(descriptor, data)
+    except OSError as error:
+        raise _failure(path, error) from error
+
+
+def _finish(path: Path, descriptor: int, arrived: datetime) -> None:
+    seconds = arrived.timestamp()
+    try:
+        os.utime(descriptor, (seconds, seconds))
+        # fsync before the link: a crash must never leave a truncated message in new/.
+        os.fsync(descriptor)
+    except OSError as error:
+        raise _failure(path, error) from error
+
+
+def _failure(path: Path, error: OSError) -> NotWritten:
+    remedy = {
+        errno.ENOSPC: "free space",
+        errno.EDQUOT: "raise the quota",
+        errno.EROFS: "mount it for writing",
+        errno.EACCES: "give it to the user the syncer runs as",
+    }.get(error.errno or 0, "check the disk")
+    return NotWritten(f"{path}: {error.strerror}; {remedy}")

@@ -1,0 +1,92 @@
+"""``python3 -m twinmail.sync``: the entry point of the syncer's image."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from twinmail.config import Config
+from twinmail.errors import PermanentError
+from twinmail.sync.health import Health
+from twinmail.sync.log import Log
+from twinmail.sync.s3 import S3Source
+from twinmail.sync.service import Options, Service
+from twinmail.sync.sqs import SqsQueue
+from twinmail.sync.steps import Crash, no_checkpoint
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(
+        prog="python3 -m twinmail.sync", description="Carry messages from the log in S3 into the Maildirs."
+    )
+    options.add_argument("--config", type=Path, required=True, help="twinmail.toml")
+    options.add_argument("--server", required=True, help="which of the servers in it this is")
+    options.add_argument("--mail", type=Path, required=True, help="folder of the mailboxes")
+    options.add_argument("--state", type=Path, required=True, help="folder of the ledger")
+    options.add_argument(
+        "--health-port", type=int, required=True, help="HTTP port for health (0: any free one)"
+    )
+    options.add_argument("--host", default="127.0.0.1", help="address of that port (default: %(default)s)")
+    options.add_argument("--no-push", action="store_true", help="do not receive from the queue")
+    options.add_argument("--no-poll", action="store_true", help="do not list the log")
+    options.add_argument(
+        "--poll-seconds", type=float, default=60.0, help="between listings (default: %(default)s)"
+    )
+    options.add_argument("--crash-at", default="", help=argparse.SUPPRESS)
+    return options
+
+
+def main(arguments: Sequence[str], log: Log) -> int:
+    """Run the syncer and return its exit code.
+
+    Raises:
+        PermanentError: the arguments, the configuration or the credentials are wrong.
+    """
+    told = parser().parse_args(arguments)
+    config = Config.load(told.config)
+    if told.server not in config.servers:
+        known = ", ".join(config.servers)
+        raise PermanentError(f"--server {told.server}: expected one of {known}, as in {told.config}")
+    if told.no_push and told.no_poll:
+        raise PermanentError("--no-push and --no-poll together leave nothing to do; give one of them")
+    # Maildirs are private, and so is everything else that is written here.
+    os.umask(0o077)
+    options = Options(
+        server=told.server,
+        mail=told.mail,
+        state=told.state,
+        poll=not told.no_poll,
+        poll_seconds=told.poll_seconds,
+        checkpoint=Crash.parse(told.crash_at) if told.crash_at else no_checkpoint,
+    )
+    source = S3Source(config.bucket, config.region)
+    queue = None if told.no_push else SqsQueue(config.queue(told.server), config.region)
+    service = Service(config, options, source, queue, log)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    health = Health(told.host, told.health_port, service.status)
+    log.info("started", server=told.server, bucket=config.bucket, health=f"{told.host}:{health.port}")
+    try:
+        return service.run()
+    finally:
+        health.close()
+
+
+def run() -> None:
+    """Run with this process's arguments, and end it."""
+    log = Log(sys.stderr)
+    try:
+        code = main(sys.argv[1:], log)
+    except (PermanentError, OSError) as error:
+        log.error("cannot run", error=str(error))
+        code = 1
+    # A long poll or a download may still wait for its answer; nothing durable depends on it.
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,315 @@
+"""Carries messages: manifest entry in, files in Maildirs and rows in the ledger out.
+
+A key may come from the queue and from a listing at once; it is carried once, and both get the same future.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from twinmail.basename import base_name
+from twinmail.config import Limits
+from twinmail.durable_file import NotWritten
+from twinmail.errors import TransientError
+from twinmail.journal import Record
+from twinmail.ledger import Ledger
+from twinmail.maildir import Maildir, Staged
+from twinmail.manifest import Delivery, Entry
+from twinmail.sync.budget import Budget
+from twinmail.sync.cursor import committed
+from twinmail.sync.log import Log, utc_now
+from twinmail.sync.outage import Outage, pause
+from twinmail.sync.plan import Deliver, Park, decode, message_stem, plan
+from twinmail.sync.source import ObjectMissing, Source, SourceUnavailable
+from twinmail.sync.steps import Checkpoint, no_checkpoint
+
+# An entry is a few kilobytes; 40 recipients with long addresses included.
+_ENTRY_OCTETS = 1 << 20
+# Messages that fail for themselves wait longer and longer, but never longer than this.
+_RETRY_CAP_SECONDS = 3600.0
+
+
+class Outcome(Enum):
+    """How carrying an entry ended."""
+
+    FINISHED = "finished"
+    PARKED = "parked"
+    FAILED = "failed"  # may work later: the service, the disk or this message is in trouble
+    STOPPED = "stopped"
+
+    @property
+    def settled(self) -> bool:
+        """Whether the entry needs nothing any more, and the ledger durably says so."""
+        return self in (Outcome.FINISHED, Outcome.PARKED)
+
+
+class DigestMismatch(TransientError):
+    """The octets of a message are not those that its manifest entry tells."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Figures for the status page.
+
+    Attributes:
+        delivered: deliveries since the start of the process.
+        in_flight: entries being carried or waiting for it.
+        retrying: error by key of the messages that failed for themselves.
+        last: what is known of the delivery that ended last.
+    """
+
+    delivered: int
+    in_flight: int
+    retrying: dict[str, str]
+    last: dict[str, object] | None
+
+
+@dataclass
+class _Retry:
+    attempts: int
+    not_before: float
+    error: str
+
+
+class Carrier:
+    """Carries the entries of *source* into the mailboxes under *mail*."""
+
+    def __init__(
+        self,
+        source: Source,
+        ledger: Ledger,
+        mail: Path,
+        limits: Limits,
+        log: Log,
+        store: Outage,
+        disk: Outage,
+        checkpoint: Checkpoint = no_checkpoint,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.ledger = ledger
+        self.store = store
+        self.disk = disk
+        self._source = source
+        self._mail = mail
+        self._log = log
+        self._checkpoint = checkpoint
+        self._clock = clock
+        self._budget = Budget(limits.download_bytes)
+        self._pool = ThreadPoolExecutor(limits.parallel_downloads, thread_name_prefix="carry")
+        self._lock = threading.Lock()
+        self._flying: dict[str, Future[Outcome]] = {}
+        self._busy = tuple(threading.Lock() for _ in range(256))
+        self._maildirs: dict[str, Maildir] = {}
+        # Linked, but not yet in the ledger because the disk failed in between: never link these again.
+        self._linked: dict[tuple[str, str], Record] = {}
+        self._retries: dict[str, _Retry] = {}
+        self._stopping = threading.Event()
+        self._delivered = 0
+        self._last: dict[str, object] | None = None
+
+    def carry(self, key: str, origin: str) -> Future[Outcome]:
+        """Carry the entry *key*, announced by *origin*; the future never fails."""
+        with self._lock:
+            flying = self._flying.get(key)
+            if flying is None and self._stopping.is_set():
+                flying = Future()
+                flying.set_result(Outcome.STOPPED)
+            elif flying is None:
+                flying = self._flying[key] = Future()
+                self._pool.submit(self._run, key, origin, flying)
+        return flying
+
+    def stop(self, seconds: float) -> bool:
+        """Start nothing new, give what is in hand *seconds* to end, and return whether it did."""
+        with self._lock:
+            self._stopping.set()
+        self._pool.shutdown(wait=False)
+        deadline = self._clock() + seconds
+        for future in list(self._flying.values()):
+            try:
+                future.result(max(0.0, deadline - self._clock()))
+            except TimeoutError:
+                return False
+        return True
+
+    @property
+    def progress(self) -> Progress:
+        """Figures for the status page."""
+        with self._lock:
+            retrying = {key: one.error for key, one in self._retries.items()}
+            return Progress(self._delivered, len(self._flying), retrying, self._last)
+
+    def _run(self, key: str, origin: str, future: "Future[Outcome]") -> None:
+        try:
+            outcome = self._attempt(key, origin)
+        except Exception as error:  # noqa: BLE001 - a bug met by one message must not stop the others
+            self._retry_later(key, error)
+            outcome = Outcome.FAILED
+        with self._lock:
+            del self._flying[key]
+        future.set_result(outcome)
+
+    def _attempt(self, key: str, origin: str) -> Outcome:
+        if self._stopping.is_set():
+            return Outcome.STOPPED
+        retry = self._retries.get(key)
+        if retry is not None and self._clock() < retry.not_before:
+            return Outcome.FAILED
+        try:
+            outcome = self._carry(key, origin)
+        except NotWritten as error:
+            self.disk.failed(error)
+            return Outcome.FAILED
+        except SourceUnavailable as error:
+            self.store.failed(error)
+            return Outcome.FAILED
+        except (DigestMismatch, ObjectMissing) as error:
+            self._retry_later(key, error)
+            return Outcome.FAILED
+        with self._lock:
+            self._retries.pop(key, None)
+        return outcome
+
+    def _retry_later(self, key: str, error: Exception) -> None:
+        """This message fails for itself: said every time, tried ever more rarely, never given up."""
+        with self._lock:
+            before = self._retries.get(key)
+            attempts = before.attempts + 1 if before else 1
+            seconds = pause(attempts, base=1.0, cap=_RETRY_CAP_SECONDS)
+            text = str(error) or type(error).__name__
+            self._retries[key] = _Retry(attempts, self._clock() + seconds, text)
+        self._log.error("failed", key=key, error=text, attempts=attempts, retry_seconds=round(seconds, 1))
+
+    def _carry(self, key: str, origin: str) -> Outcome:
+        if key in self.ledger.settled([key]):
+            return Outcome.FINISHED
+        if committed(key) is None:
+            return self._park(key, Park(f"key {key!r}: not the key of a manifest entry"))
+        entry = decode(key, self._read_entry(key))
+        if isinstance(entry, Park):
+            return self._park(key, entry)
+        self._checkpoint("read")
+        with self._alone(message_stem(entry)):
+            todo = plan(entry, self.ledger.mailboxes(message_stem(entry)))
+            if not todo.deliveries:
+                self.ledger.finish(key)
+            else:
+                self._deliver(key, todo, origin)
+        # The disk may be full again for the next one; for now it takes what it is given.
+        self.disk.worked()
+        return Outcome.FINISHED
+
+    def _alone(self, name: str) -> threading.Lock:
+        """Two entries of one message (its manifest was written twice) must not be carried at once."""
+        return self._busy[hash(name) % len(self._busy)]
+
+    def _read_entry(self, key: str) -> bytes:
+        data = bytearray()
+        for piece in self._source.read(key):
+            data += piece
+            if len(data) > _ENTRY_OCTETS:
+                # Too large to be an entry: decoding will say so.
+                break
+        self.store.worked()
+        return bytes(data)
+
+    def _park(self, key: str, park: Park) -> Outcome:
+        self.ledger.park(key, park.reason)
+        self._log.error("parked", key=key, error=park.reason, note="tried again at the next start and audit")
+        return Outcome.PARKED
+
+    def _deliver(self, key: str, todo: Deliver, origin: str) -> None:
+        entry = todo.entry
+        known = [one for one in todo.deliveries if (one.mailbox, todo.stem) in self._linked]
+        for one in known:
+            self._maildir(one.mailbox).settle(one.folder)
+            self._record(one, self._linked[one.mailbox, todo.stem], entry, None)
+        missing = [one for one in todo.deliveries if one not in known]
+        if not missing:
+            self.ledger.finish(key)
+            return
+        first = self._maildir(missing[0].mailbox)
+        with self._budget.spend(entry.size):
+            start = self._clock()
+            staged = self._stage(first, entry, todo.stem)
+            download = self._clock() - start
+            try:
+                for one in missing:
+                    started = self._clock()
+                    self._place(one, staged, entry, key if one is missing[-1] else None)
+                    seconds = (self._clock() - started, download)
+                    self._say(key, entry, one, origin, *seconds)
+            finally:
+                first.discard(staged.path)
+
+    def _stage(self, maildir: Maildir, entry: Entry, name: str) -> Staged:
+        """Download the message into ``tmp/`` and compare it with its entry."""
+
+        def pieces() -> Iterator[bytes]:
+            size = 0
+            for piece in self._source.read(entry.key):
+                size += len(piece)
+                if size > entry.size:
+                    raise DigestMismatch(f"{entry.key}: expected {entry.size} octets, got more")
+                yield piece
+
+        staged = maildir.stage(name, pieces(), entry.arrived)
+        if (staged.size, staged.sha256) != (entry.size, entry.sha256):
+            maildir.discard(staged.path)
+            raise DigestMismatch(
+                f"{entry.key}: expected {entry.size} octets with sha256:{entry.sha256}, "
+                f"got {staged.size} with sha256:{staged.sha256}; not delivered, will be fetched again"
+            )
+        self.store.worked()
+        self._checkpoint("staged")
+        return staged
+
+    def _place(self, one: Delivery, staged: Staged, entry: Entry, finishes: str | None) -> None:
+        """The order of durable writes: file (already), name in new/, journal, ledger."""
+        maildir = self._maildir(one.mailbox)
+        name = base_name(entry.arrived, entry.ses_id, staged.size, staged.vsize)
+        record = Record(one.folder, name)
+        own = maildir.take(staged, message_stem(entry), entry.arrived)
+        try:
+            maildir.link(own, one.folder, name)
+            self._linked[one.mailbox, message_stem(entry)] = record
+            self._checkpoint("linked")
+            maildir.settle(one.folder)
+            self._checkpoint("settled")
+            self._record(one, record, entry, finishes)
+        finally:
+            if own is not staged:
+                maildir.discard(own.path)
+
+    def _record(self, one: Delivery, record: Record, entry: Entry, finishes: str | None) -> None:
+        self.ledger.record(one.mailbox, record, finishes, self._checkpoint)
+        self._checkpoint("recorded")
+        self._linked.pop((one.mailbox, message_stem(entry)), None)
+
+    def _say(
+        self, key: str, entry: Entry, one: Delivery, origin: str, delivery: float, download: float
+    ) -> None:
+        now = utc_now()
+        age = now - (committed(key) or now)
+        told: dict[str, object] = {
+            "ses_id": entry.ses_id,
+            "mailbox": one.mailbox,
+            "folder": one.folder,
+            "size": entry.size,
+            "origin": origin,
+            "manifest_age_ms": round(age.total_seconds() * 1000),
+            "download_ms": round(download * 1000, 1),
+            "delivery_ms": round(delivery * 1000, 1),
+        }
+        self._log.info("delivered", **told)
+        with self._lock:
+            self._delivered += 1
+            self._last = {"at": now.isoformat(timespec="milliseconds"), **told}
+
+    def _maildir(self, mailbox: str) -> Maildir:
+        with self._lock:
+            return self._maildirs.setdefault(mailbox, Maildir(self._mail / mailbox / "Maildir"))

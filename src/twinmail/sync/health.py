@@ -1,0 +1,85 @@
+"""Health over HTTP on the loopback: is it alive, has it looked at the log, and what does it know.
+
+``/healthz``  200 while the service runs.
+``/readyz``   200 once the log was looked at. An outage of the cloud does not change that: mail that is here
+              must stay served, and this may share its readiness with the IMAP server.
+``/status``   everything, as JSON.
+``/metrics``  figures, as Prometheus text.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Status = Mapping[str, Any]
+
+
+def metrics(status: Status) -> str:
+    """The figures of *status* in the Prometheus text format (version 0.0.4)."""
+    figures = {
+        "ready": int(status["ready"]),
+        "delivered_total": status["delivered"],
+        "in_flight": status["in_flight"],
+        "backlog": status["backlog"],
+        "retrying": len(status["retrying"]),
+        "parked": len(status["parked"]),
+        "log_suspicious": int(status["suspicion"] is not None),
+        "manifest_age_seconds": (status["last"] or {}).get("manifest_age_ms", 0) / 1000,
+    }
+    lines = [f"twinmail_syncer_{name} {value}" for name, value in figures.items()]
+    lines += [
+        f'twinmail_syncer_outage{{what="{name}"}} {int(trouble is not None)}'
+        for name, trouble in status["outages"].items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class Health:
+    """Serves what *status* returns on *host* and *port* (0: any free one, see `port`)."""
+
+    def __init__(self, host: str, port: int, status: Callable[[], Status]) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            timeout = 5
+
+            def do_GET(self) -> None:
+                answer = _answers(self.path, status)
+                code, kind, text = answer or (404, "text/plain", "paths: /healthz /readyz /status /metrics\n")
+                body = text.encode()
+                self.send_response(code)
+                self.send_header("Content-Type", f"{kind}; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Probes every few seconds are not worth a line."""
+
+        ThreadingHTTPServer.allow_reuse_address = True
+        self._server = ThreadingHTTPServer((host, port), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _answers(path: str, status: Callable[[], Status]) -> tuple[int, str, str] | None:
+    if path == "/healthz":
+        return 200, "text/plain", "ok\n"
+    if path == "/readyz":
+        now = status()
+        return (200, "text/plain", "ready\n") if now["ready"] else (503, "text/plain", "not ready\n")
+    if path == "/status":
+        return 200, "application/json", json.dumps(status(), default=str, indent=1) + "\n"
+    if path == "/metrics":
+        return 200, "text/plain", metrics(status())
+    return None

@@ -1,0 +1,42 @@
+"""The log: one JSON object a line, for people with ``jq`` and for collectors."""
+
+import json
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import IO
+
+
+def utc_now() -> datetime:
+    """The time, aware and in UTC."""
+    return datetime.now(UTC)
+
+
+class Log:
+    """Writes to *stream*; lines of several threads do not mix."""
+
+    def __init__(self, stream: IO[str], clock: Callable[[], datetime] = utc_now) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def info(self, event: str, **fields: object) -> None:
+        """Say what happened."""
+        self._write("info", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Say what somebody may want to look at."""
+        self._write("warning", event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Say what somebody must look at."""
+        self._write("error", event, fields)
+
+    def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
+        head = {"time": self._clock().isoformat(timespec="milliseconds"), "level": level, "event": event}
+        line = json.dumps({**head, **fields}, ensure_ascii=False, default=str)
+        # What came from outside may hold half a character; the log must not fail on it.
+        text = line.encode("utf-8", "backslashreplace").decode("utf-8")
+        with self._lock:
+            self._stream.write(text + "\n")
+            self._stream.flush()

@@ -1,0 +1,26 @@
+"""What a start makes good: leftovers of a killed process, and deliveries that the ledger does not know."""
+
+from pathlib import Path
+
+from twinmail.journal import Record
+from twinmail.ledger import Ledger
+from twinmail.maildir import Maildir
+from twinmail.sync.log import Log
+
+
+def recover(mail: Path, ledger: Ledger, log: Log) -> None:
+    """Search every Maildir under *mail* once, before anything is delivered.
+
+    A process killed between link and ledger left a message that is visible but unknown. Only then can there
+    be such a message, so that no delivery needs to search a Maildir.
+
+    Raises:
+        NotWritten: a disk is failing; transient.
+    """
+    for path in sorted(mail.glob("*/Maildir")):
+        maildir, mailbox = Maildir(path), path.parent.name
+        swept = maildir.sweep()
+        found = {name: Record(*place) for name, place in maildir.scan().items()}
+        adopted = ledger.adopt(mailbox, found)
+        if swept or adopted:
+            log.info("recovered", mailbox=mailbox, leftovers=swept, deliveries=adopted, messages=len(found))

@@ -1,0 +1,171 @@
+"""The service: opens the ledger, recovers, runs push and poll until it is told to stop."""
+
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from twinmail.config import Config
+from twinmail.durable_file import NotWritten
+from twinmail.ledger import Ledger, VolumeMissing
+from twinmail.sync.carrier import Carrier
+from twinmail.sync.health import Status
+from twinmail.sync.lock import Locked, lock
+from twinmail.sync.log import Log
+from twinmail.sync.outage import Outage
+from twinmail.sync.poll import Poll
+from twinmail.sync.push import Push
+from twinmail.sync.recovery import recover
+from twinmail.sync.source import Queue, Source
+from twinmail.sync.steps import Checkpoint, no_checkpoint
+
+# Of the 5 seconds that SIGTERM allows, some are for closing.
+STOP_SECONDS = 4.0
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """How one syncer runs.
+
+    Attributes:
+        mail: folder of the mailboxes (``<mail>/<mailbox>/Maildir``).
+        state: folder of the ledger.
+        poll_seconds: from one listing to the next.
+    """
+
+    server: str
+    mail: Path
+    state: Path
+    poll: bool = True
+    poll_seconds: float = 60.0
+    checkpoint: Checkpoint = no_checkpoint
+
+
+class Service:
+    """The syncer of one server."""
+
+    def __init__(
+        self, config: Config, options: Options, source: Source, queue: Queue | None, log: Log
+    ) -> None:
+        self._config = config
+        self._options = options
+        self._source = source
+        self._queue = queue
+        self._log = log
+        self._outages = {name: Outage(name, log) for name in ("s3", "sqs", "disk")}
+        self._stopping = threading.Event()
+        self._carrier: Carrier | None = None
+        self._push: Push | None = None
+        self._poll: Poll | None = None
+        self._failed: str | None = None
+
+    def stop(self) -> None:
+        """Ask `run` to end; safe in a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> int:
+        """Run until `stop`, and return the exit code: 0, or 1 after a failure that a restart may mend.
+
+        Raises:
+            PermanentError: the ledger is of a newer version.
+        """
+        ledger = self._open()
+        if ledger is None:
+            return 0
+        carrier = self._carrier = Carrier(
+            self._source,
+            ledger,
+            self._options.mail,
+            self._config.limits,
+            self._log,
+            self._outages["s3"],
+            self._outages["disk"],
+            self._options.checkpoint,
+        )
+        if self._queue is not None:
+            self._push = Push(
+                self._queue,
+                carrier,
+                self._config.bucket,
+                self._log,
+                self._outages["sqs"],
+                self._options.checkpoint,
+            )
+            self._start("push", self._push.run)
+        if self._options.poll:
+            self._poll = Poll(self._source, carrier, self._log, self._options.poll_seconds)
+            self._start("poll", self._poll.run)
+        self._stopping.wait()
+        ended = carrier.stop(STOP_SECONDS)
+        ledger.close()
+        self._log.info("stopped", in_hand="finished" if ended else "left for the next start")
+        return 1 if self._failed else 0
+
+    def status(self) -> Status:
+        """What `/status` shows."""
+        carrier, poll = self._carrier, self._poll
+        progress = carrier.progress if carrier else None
+        shown: dict[str, Any] = {
+            "server": self._options.server,
+            "ready": self._ready(),
+            "outages": {
+                name: asdict(one.trouble) if one.trouble else None for name, one in self._outages.items()
+            },
+            "push": self._queue is not None,
+            "poll": self._options.poll,
+            "delivered": progress.delivered if progress else 0,
+            "in_flight": progress.in_flight if progress else 0,
+            "backlog": (progress.in_flight if progress else 0) + (poll.latest.unfinished if poll else 0),
+            "retrying": dict(list(progress.retrying.items())[:_SHOWN]) if progress else {},
+            "last": progress.last if progress else None,
+            "suspicion": poll.suspicion if poll else None,
+            "parked": {},
+            "cursor": None,
+        }
+        if carrier:
+            try:
+                shown["parked"] = dict(list(carrier.ledger.parked().items())[:_SHOWN])
+                shown["cursor"] = carrier.ledger.cursor
+            except NotWritten as error:
+                shown["ledger"] = str(error)
+        return shown
+
+    def _ready(self) -> bool:
+        if self._stopping.is_set():
+            return False
+        if self._poll is not None:
+            return self._poll.looked.is_set()
+        return self._push is not None and self._push.connected.is_set()
+
+    def _open(self) -> Ledger | None:
+        """Open and recover, for as long as it takes; None if stopped before."""
+        disk = self._outages["disk"]
+        while not self._stopping.is_set():
+            try:
+                lock(self._options.state)
+                ledger = Ledger(
+                    self._options.state,
+                    self._options.mail,
+                    lambda note: self._log.warning("repaired", note=note),
+                )
+                recover(self._options.mail, ledger, self._log)
+                disk.worked()
+                return ledger
+            except (NotWritten, VolumeMissing, Locked) as error:
+                disk.failed(error)
+            self._stopping.wait(disk.pause())
+        return None
+
+    def _start(self, name: str, run: Callable[[threading.Event], None]) -> None:
+        def guarded() -> None:
+            try:
+                run(self._stopping)
+            except Exception as error:  # noqa: BLE001 - a loop that ends must end the service, not sleep in it
+                self._failed = f"{name}: {error}"
+                self._log.error("failed", what=name, error=str(error), trace=traceback.format_exc())
+                self._stopping.set()
+
+        threading.Thread(target=guarded, name=name, daemon=True).start()
