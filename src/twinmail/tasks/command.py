@@ -4,8 +4,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import invoke
 from invoke.exceptions import Exit
+from invoke.tasks import Task, task
 
 from twinmail.errors import TwinmailError
 
@@ -13,7 +13,7 @@ INTERRUPTED = 130
 
 
 def command(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Like `invoke.task`, for functions that raise `TwinmailError`.
+    """Like `task` of invoke, for functions that raise `TwinmailError`.
 
     Exit codes: 0 done, 1 an error that was explained, 130 interrupted.
     """
@@ -28,6 +28,18 @@ def command(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             except KeyboardInterrupt as error:
                 raise Exit("interrupted", code=INTERRUPTED) from error
 
-        return invoke.task(**options)(run)
+        return task(klass=Command, **options)(run)
 
     return wrap
+
+
+class Command(Task[Any]):
+    """invoke's task, with a help that can be read more than once: invoke takes it apart while it reads."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> Any:
+        """The arguments, each with its help."""
+        texts: dict[str, str] = dict(self.help)
+        try:
+            return super().get_arguments(ignore_unknown_help)
+        finally:
+            self.help = texts
