@@ -79,7 +79,7 @@ def trace(reception: Reception, verdicts: Verdicts, region: str) -> bytes:
     helo = _printable(reception.helo)
     domain = sender.rpartition("@")[2] or helo
     arrived = format_datetime(reception.arrived.astimezone(UTC))
-    recipients = reception.rcpt_to
+    only = reception.rcpt_to[0] if len(reception.rcpt_to) == 1 else ""
     reason = (
         f"domain of {domain} designates {reception.client} as permitted sender"
         if verdicts.spf == PASS
@@ -90,9 +90,9 @@ def trace(reception: Reception, verdicts: Verdicts, region: str) -> bytes:
     lines = [
         f"Return-Path: <{sender}>",
         f"Received: from {helo} ({reception.host} [{reception.client}])",
-        f" by inbound-smtp.{region}.amazonaws.com with SMTP id {reception.ses_id}",
+        f" by inbound-smtp.{region}.amazonaws.com with SMTP id {reception.ses_id}{'' if only else ';'}",
         # With several recipients the clause would tell each of them about the others (RFC 5321, 7.2).
-        *([f" for {_printable(recipients[0])};"] if len(recipients) == 1 else [" ;"]),
+        *([f" for {_printable(only)};"] if only else []),
         f" {arrived.replace('+0000', '+0000 (UTC)')}",
         f"X-SES-Spam-Verdict: {verdicts.spam}",
         f"X-SES-Virus-Verdict: {verdicts.virus}",
