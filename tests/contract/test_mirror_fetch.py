@@ -165,7 +165,7 @@ def test_a_vanished_file_stops_a_strict_build(place: Place) -> None:
     with pytest.raises(Vanished) as caught:
         place.fetch(item)
     assert str(caught.value) == (
-        "1 locked files have vanished:\n"
+        "1 locked file is gone from every mirror:\n"
         f"  pack 1.0 ({item.path}, sha256:{item.sha256[:12]}…): {place.server.url}/{item.path}: HTTP 404\n"
         'run "./inv lock" to lock what the mirrors have now, or set TWINMAIL_DEBIAN_MIRROR to a mirror that still '
         "has them"

@@ -220,17 +220,17 @@ def _replace(
     # Never replaced: a mirror that alters files is no reason to take newer ones.
     if any(loss.wrong for loss in losses):
         raise WrongFile(
-            f"{len(losses)} locked files cannot be had, some because a source sends other bytes:\n{lost}\n"
+            f"{_files(losses)} not to be had, because a source sends other bytes:\n{lost}\n"
             "use another mirror (TWINMAIL_DEBIAN_MIRROR), or find out what alters downloads here"
         )
     if not all(loss.vanished for loss in losses):
         raise Unreachable(
-            f"{len(losses)} locked files cannot be reached:\n{lost}\n"
+            f"{_files(losses)} out of reach:\n{lost}\n"
             "check the network, or set TWINMAIL_DEBIAN_MIRROR to a Debian mirror that works"
         )
     packages = [loss.item for loss in losses if isinstance(loss.item, Package)]
     text = (
-        f"{len(losses)} locked files have vanished:\n{lost}\n"
+        f"{_files(losses)} gone from every mirror:\n{lost}\n"
         'run "./inv lock" to lock what the mirrors have now, or set TWINMAIL_DEBIAN_MIRROR to a mirror that '
         "still has them"
     )
@@ -251,3 +251,7 @@ def _replace(
     if still := _download(needed, cache, mirrors, progress, line, shop):
         raise Vanished("\n".join([text, *(loss.line() for loss in still)]))
     return {sha256: cache.folder / one.sha256 for sha256, one in stand_ins.items()}
+
+
+def _files(losses: Sequence[_Loss]) -> str:
+    return "1 locked file is" if len(losses) == 1 else f"{len(losses)} locked files are"
