@@ -82,7 +82,13 @@ class ObjectRecords:
         """Put everything that was saved for the bucket's name into the new *bucket*."""
         folder = self._bucket_folder(bucket.name)
         for path in sorted(folder.glob("[!.]*")):
-            versions = pickle.loads(path.read_bytes())
+            try:
+                versions = pickle.loads(path.read_bytes())
+            except (pickle.UnpicklingError, AttributeError, EOFError, ImportError, TypeError) as error:
+                raise RuntimeError(
+                    f"{path}: not readable by this version of LocalStack ({error}); "
+                    "remove its state folder (./inv up --fresh)"
+                ) from error
             if bucket.versioning_status is None and any(one.version_id for one in versions):
                 bucket.versioning_status = "Enabled"
                 bucket.objects = VersionedKeyStore.from_key_store(bucket.objects)

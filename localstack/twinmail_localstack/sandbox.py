@@ -130,7 +130,6 @@ class Sandbox:
             "LANG": "C.UTF-8",
             "HOME": str(temporary),
             "TMPDIR": str(temporary),
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
         with self._log_path.open("ab") as log:
             process = subprocess.Popen(
