@@ -5,10 +5,11 @@ import io
 import lzma
 import tarfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 
-def member(name: str, content: bytes = b"", **facts: object) -> tuple[tarfile.TarInfo, bytes]:
+def member(name: str, content: bytes = b"", /, **facts: Any) -> tuple[tarfile.TarInfo, bytes]:
     """An entry for `deb`; *facts* are attributes of `tarfile.TarInfo`."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
@@ -18,9 +19,9 @@ def member(name: str, content: bytes = b"", **facts: object) -> tuple[tarfile.Ta
     return info, content
 
 
-def folder(name: str, mode: int = 0o755, **facts: object) -> tuple[tarfile.TarInfo, bytes]:
+def folder(name: str, mode: int = 0o755, **facts: Any) -> tuple[tarfile.TarInfo, bytes]:
     """A folder for `deb`."""
-    return member(name, type=tarfile.DIRTYPE, mode=mode, **facts)
+    return member(name, b"", type=tarfile.DIRTYPE, mode=mode, **facts)
 
 
 def link(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
@@ -39,7 +40,12 @@ def deb(
     text = f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nDescription: a test\n more of it\n"
     files = [member("./control", text.encode())]
     files += [member(f"./{key}", value) for key, value in (control or {}).items()]
-    pack = {"xz": lzma.compress, "gz": lambda octets: gzip.compress(octets, mtime=0), "": bytes}[compression]
+    packers: dict[str, Callable[[bytes], bytes]] = {
+        "xz": lzma.compress,
+        "gz": lambda octets: gzip.compress(octets, mtime=0),
+        "": bytes,
+    }
+    pack = packers[compression]
     suffix = f".{compression}" if compression else ""
     return ar(
         {

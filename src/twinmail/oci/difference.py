@@ -30,12 +30,13 @@ def layouts(one: Path, other: Path) -> list[str]:
     Both must be complete: the documents and layers named by their indexes are read.
     """
     first, second = layout.manifests(one), layout.manifests(other)
+    seen: set[tuple[str, str]] = set()
     lines = list(_fields("index.json", _flat(first), _flat(second), names_only=True))
     for reference in sorted(set(first) & set(second)):
         for platform in sorted(set(first[reference]) & set(second[reference])):
             digests = (first[reference][platform], second[reference][platform])
             if digests[0] != digests[1]:
-                lines += images(f"{reference} for {platform}", (one, digests[0]), (other, digests[1]))
+                lines += images(f"{reference} for {platform}", (one, digests[0]), (other, digests[1]), seen)
     if not lines and (one / "index.json").read_bytes() != (other / "index.json").read_bytes():
         lines += documents(
             "index.json", (one / "index.json").read_bytes(), (other / "index.json").read_bytes()
@@ -43,8 +44,15 @@ def layouts(one: Path, other: Path) -> list[str]:
     return lines
 
 
-def images(what: str, one: tuple[Path, str], other: tuple[Path, str]) -> list[str]:
-    """How two images differ, each given by its layout and the digest of its manifest."""
+def images(
+    what: str, one: tuple[Path, str], other: tuple[Path, str], seen: set[tuple[str, str]] | None = None
+) -> list[str]:
+    """How two images differ, each given by its layout and the digest of its manifest.
+
+    Args:
+        seen: pairs of layers that were compared already, of which nothing is repeated; new ones are added.
+    """
+    known = set() if seen is None else seen
     raw = [layout.read(folder, digest) for folder, digest in (one, other)]
     lines = documents(f"{what}: manifest", raw[0], raw[1])
     manifests = [json.loads(octets) for octets in raw]
@@ -55,7 +63,9 @@ def images(what: str, one: tuple[Path, str], other: tuple[Path, str]) -> list[st
     lines += documents(f"{what}: config", configs[0], configs[1])
     pairs = zip(manifests[0]["layers"], manifests[1]["layers"], strict=False)
     for number, (mine, theirs) in enumerate(pairs):
-        if mine["digest"] != theirs["digest"]:
+        pair = (mine["digest"], theirs["digest"])
+        if pair[0] != pair[1] and pair not in known:
+            known.add(pair)
             blobs = [_blob(one[0], mine["digest"]), _blob(other[0], theirs["digest"])]
             lines += layers(f"{what}: layer {number}", blobs[0], blobs[1])
     return lines

@@ -2,7 +2,7 @@
 
 The tar headers are written here and not by the standard library, whose headers have changed between Python
 versions. The compressor is libdeflate from the hash lock: zlib's output differs between zlib, zlib-ng and
-processors (docs/adr/ has the measurements).
+processors (docs/adr/020 has the measurements).
 """
 
 import hashlib

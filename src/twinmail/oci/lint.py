@@ -52,8 +52,8 @@ def resolve(path: str, nodes: Mapping[str, Node]) -> str | None:
             done = posixpath.dirname(done)
             continue
         step = f"{done}/{name}".lstrip("/")
-        if step.split("/")[0] in _FILLED and "/" in step:
-            return step
+        if step in _FILLED and rest:
+            return "/".join([step, *rest])
         node = nodes.get(step)
         if node is None:
             return None
