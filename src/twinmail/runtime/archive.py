@@ -16,9 +16,14 @@ from twinmail.runtime.image import INDEX_TYPES, MANIFEST_TYPES, REFERENCE, Image
 _CHUNK = 1 << 20
 
 
+def repository(image: Image) -> str:
+    """What the engine calls an image, whatever its content."""
+    return f"twinmail/{image.name}"
+
+
 def tag(image: Image) -> str:
-    """A name for the image in the engine, one for each content; untagged images would be taken for waste."""
-    return f"twinmail/{image.name}:{image.config_digest.removeprefix('sha256:')[:12]}"
+    """A name for this content of the image; the engine takes untagged images for waste."""
+    return f"{repository(image)}:{image.config_digest.removeprefix('sha256:')[:12]}"
 
 
 def stream(image: Image) -> Iterator[bytes]:

@@ -1,7 +1,6 @@
 """Containers in the Docker engine of this machine, from the same image layouts."""
 
 import hashlib
-import json
 import os
 import signal
 import threading
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, NotFound
 
-from twinmail.runtime import archive, emulation
+from twinmail.runtime import emulation
+from twinmail.runtime.engine import EngineImages, connect
 from twinmail.runtime.image import Image
 from twinmail.runtime.interface import (
     GID,
@@ -23,17 +23,14 @@ from twinmail.runtime.interface import (
     ContainerSpec,
     ExecResult,
     Exited,
-    ImageError,
     Running,
     Runtime,
-    RuntimeUnavailable,
     WaitTimeout,
 )
 from twinmail.runtime.volume import own
 
 STATE_LABEL = "rocks.pfeiffer.twinmail.state"
 NAME_LABEL = "rocks.pfeiffer.twinmail.name"
-OTHER_WAY = "or use --runtime namespace"
 _END_SECONDS = 10.0
 
 
@@ -52,7 +49,8 @@ class DockerRuntime(Runtime):
     def __init__(self, state: Path, user: tuple[int, int] | None = None) -> None:
         self._state = state.resolve()
         self._uid, self._gid = user or ((os.getuid(), os.getgid()) if os.getuid() else (UID, GID))
-        self._client, self._options = _connect()
+        self._client, self._options = connect()
+        self._images = EngineImages(self._client)
         self._own: set[str] = set()
 
     def ensure_emulation(self, platform: str) -> None:
@@ -80,7 +78,7 @@ class DockerRuntime(Runtime):
                 raise ContainerError(
                     f"{spec.name}: {mount.source}, to be mounted at {mount.target}, does not exist"
                 )
-        loaded = self._load(image)
+        loaded = self._images.ensure(image)
         self._make_way(spec.name)
         mounts = [(one.source, one.target, one.read_only) for one in spec.mounts]
         # Older runc gives it the mode of the image's folder, whatever we say; so the user owns it.
@@ -138,47 +136,6 @@ class DockerRuntime(Runtime):
                 "stop the other ./inv first"
             )
         _remove(found)
-
-    def _load(self, image: Image) -> str:
-        """Make sure that the engine holds *image*, to the bit; return the engine's id of it."""
-        held = self._inspect(image)
-        if held is None:
-            problem = ""
-            try:
-                for line in self._client.api.load_image(archive.stream(image), quiet=True):
-                    problem = line.get("error", problem)
-            except DockerException as error:
-                problem = str(error)
-            held = self._inspect(image)
-            if held is None:
-                raise ImageError(
-                    f"{image.config.parents[2]}: the Docker engine did not take the image for "
-                    f"{image.platform}: {problem or 'it holds it under another digest'}; build it again"
-                )
-        identity = held["Id"]
-        # The classic store names an image by its config, containerd's store by its manifest.
-        if identity not in (image.config_digest, image.manifest_digest):
-            raise ImageError(
-                f"{image.name} for {image.platform}: expected the Docker engine to hold "
-                f"{image.config_digest} (or its manifest {image.manifest_digest}), got {identity}"
-            )
-        expected = [layer.diff_id for layer in image.layers]
-        layers = held["RootFS"].get("Layers", [])
-        if layers != expected:
-            raise ImageError(
-                f"{image.name} for {image.platform}: the Docker engine holds other layers: expected diff IDs "
-                f"{', '.join(expected)}, got {', '.join(layers)}; remove it: docker image rm -f {identity}"
-            )
-        return str(identity)
-
-    def _inspect(self, image: Image) -> dict[str, Any] | None:
-        for identity in (image.config_digest, image.manifest_digest):
-            try:
-                found: dict[str, Any] = self._client.api.inspect_image(identity)
-            except ImageNotFound:
-                continue
-            return found
-        return None
 
     def _accounts(self, image: Image) -> Iterator[tuple[Path, str, bool]]:
         """Account files that give the image's user our ids, so that the files it writes are the caller's."""
@@ -303,31 +260,6 @@ def renumbered(accounts: str, uid: int, gid: int) -> str:
             fields[2] = str(gid)
         lines.append(":".join(fields))
     return "".join(f"{line}\n" for line in lines)
-
-
-def _connect() -> tuple[Any, dict[str, Any]]:
-    """A client, and options that this engine needs for every container."""
-    try:
-        client = docker.from_env()
-        information = client.info()
-    except DockerException as error:
-        raise RuntimeUnavailable(
-            f"no Docker engine answers: {error}; "
-            "install one (apt-get install docker.io) and join the group docker, " + OTHER_WAY
-        ) from error
-    security = json.dumps(information.get("SecurityOptions") or [])
-    if not client.api.base_url.startswith("http+docker://"):
-        problem = f"runs elsewhere ({client.api.base_url})"
-    elif "name=rootless" in security:
-        problem = "is rootless, with a loopback network of its own"
-    elif "Docker Desktop" in str(information.get("OperatingSystem")):
-        problem = "runs in a virtual machine (Docker Desktop)"
-    else:
-        return client, {"userns_mode": "host"} if "name=userns" in security else {}
-    raise RuntimeUnavailable(
-        f"the Docker engine {problem}, but the containers have to share this machine's loopback network: "
-        f"point DOCKER_HOST to an engine on this machine, {OTHER_WAY}"
-    )
 
 
 def _remove(container: Any) -> None:

@@ -84,7 +84,7 @@ class Exited:
 
 @dataclass(frozen=True)
 class ExecResult:
-    """How a command inside a container ended, with its standard output and error, interleaved."""
+    """How a command inside a container ended, with its standard output and error, each in its own order."""
 
     code: int
     output: bytes
@@ -103,7 +103,7 @@ class Container(ABC):
 
     @abstractmethod
     def logs(self) -> bytes:
-        """Everything it wrote to standard output and error so far."""
+        """Everything it wrote to standard output and error so far, each in its own order."""
 
     @abstractmethod
     def exec(self, argv: Sequence[str], timeout: float = 60) -> ExecResult:
