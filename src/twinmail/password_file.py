@@ -17,8 +17,8 @@ from twinmail.errors import PermanentError
 
 SCHEME = "{ARGON2ID}"
 
-# OWASP's second choice (19 MiB, two passes): strong passwords are generated here, and ten logins at the
-# same time must fit into a server with 512 MB. libsodium, which Dovecot checks with, wants one lane.
+# What OWASP names for 19 MiB. Strong passwords are generated here, and Dovecot checks one login after the
+# other, on a server with 512 MB. libsodium, which it checks with, wants one lane.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, type=Type.ID)
 
 # What may be a mailbox in twinmail.toml: it is a folder's name, and a field between colons.

@@ -59,7 +59,10 @@ def test_no_set_id_and_no_devices_in_any_layer(image: str, platform: str) -> Non
 
 
 def test_nothing_that_everybody_may_replace(host: Host) -> None:
-    assert host.check_output(rf"find / \( {RUNTIME} \) -prune -o ! -type l -perm /0002 ! -perm -1000 -print") == ""
+    assert (
+        host.check_output(rf"find / \( {RUNTIME} \) -prune -o ! -type l -perm /0002 ! -perm -1000 -print")
+        == ""
+    )
 
 
 def test_only_volumes_belong_to_the_user(host: Host) -> None:

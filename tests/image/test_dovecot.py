@@ -3,6 +3,7 @@
 import imaplib
 import os
 import re
+import signal
 import socket
 import ssl
 import time
@@ -15,6 +16,7 @@ import pytest
 from tests.image.dovecot import PASSWORD, Dovecot
 from twinmail import imap, password_file
 from twinmail.imap import LoginRefused, MessageNotFound, find_message, session
+from twinmail.local import pki
 from twinmail.local.state import LOOPBACK
 from twinmail.runtime.interface import ContainerError, Running
 
@@ -85,6 +87,21 @@ class TestTls:
         # Nothing, or a TLS alert (RFC 8446 §6: content type 21).
         assert received[:1] in (b"", b"\x15")
         assert b"OK" not in received
+
+    def test_renewed_certificate_is_served_after_sighup(self, dovecot: Dovecot) -> None:
+        with connected(dovecot, dovecot.tls) as connection:
+            before = connection.getpeercert(binary_form=True)
+        with session(dovecot.account("ann")) as client:
+            names = ("imap.example.org", "renewed.example.org")
+            pki.ensure(dovecot.folder / "tls", dovecot.folder / "etc" / "tls", names)
+            dovecot.container.kill(signal.SIGHUP)
+            deadline = time.monotonic() + 60
+            while True:
+                with suppress(OSError), connected(dovecot, dovecot.tls) as connection:
+                    if connection.getpeercert(binary_form=True) != before:
+                        break
+                assert time.monotonic() < deadline
+            assert client.select("INBOX")[0] == "OK", "the session went on"
 
     def test_names_no_version(self, dovecot: Dovecot) -> None:
         with session(dovecot.account("ann")) as client:
