@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +78,21 @@ def test_stray_files_do_not_count(root: Path) -> None:
     (root / "src/pkg/__pycache__/other.pyc").write_bytes(b"")
     (root / "README.md").write_text("x")
     assert idle(root)
+
+
+def test_finding_nothing_to_do_needs_nothing_heavy(root: Path) -> None:
+    run(root)
+    program = f"""
+import sys
+from pathlib import Path
+from twinmail.oci.stamp import unchanged
+assert unchanged(Path({str(root)!r}), Path({str(root / ".twinmail/images")!r}), [], {PLATFORMS!r}, True)
+print(*sorted(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"deflate", "urllib3", "rich", "tarfile", "lzma", "twinmail.oci.builder"} & set(
+        done.stdout.split()
+    )
 
 
 def test_one_platform_at_a_time(root: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +22,7 @@ from twinmail.oci.locking import check as checked_lock
 from twinmail.oci.mirrors import Mirrors
 from twinmail.oci.report import BuildReport, Built
 from twinmail.oci.shelf import PLACE as LAYERS
-from twinmail.oci.shelf import Shelf, merged
+from twinmail.oci.shelf import Shelf, clear_unused, merged
 from twinmail.oci.spec import DEBUG as DEBUG_IMAGE
 from twinmail.oci.spec import PLATFORMS, ImageSpec, chain
 from twinmail.oci.tree import Node
@@ -100,7 +100,12 @@ class Builder:
         self.fetch(wanted, platforms)
         with self._pool, ThreadPoolExecutor(len(platforms), "platform") as pool:
             jobs = [pool.submit(self._platform, platform, wanted) for platform in platforms]
-            images = _results(jobs)
+            try:
+                images = [job.result() for job in jobs]
+            except BaseException:
+                # Ctrl-C, or a platform that failed: what waits to be compiled is never started.
+                self._pool.shutdown(wait=False, cancel_futures=True)
+                raise
         layouts, reports = {}, {}
         for name in wanted:
             pairs = [one[name] for one in images]
@@ -114,7 +119,8 @@ class Builder:
                 self._bill(name, image)
             layouts[name] = folder
             reports[name] = {image.platform: _built(image, debug) for image, debug in pairs}
-        self._shelf.clear_unused()
+        for kept in (LAYERS, _BYTECODE):
+            clear_unused(self._place.work / kept)
         return BuildReport(layouts, reports, self._degraded())
 
     def fetch(self, wanted: Sequence[str], platforms: Sequence[str]) -> None:
@@ -278,9 +284,3 @@ def _built(image: Image, debug: Image) -> Built:
         diff_ids=tuple(one.diff_id for one in image.layers),
         sizes=tuple(one.size for one in image.layers),
     )
-
-
-def _results(
-    jobs: Sequence[Future[dict[str, tuple[Image, Image]]]],
-) -> list[dict[str, tuple[Image, Image]]]:
-    return [job.result() for job in jobs]

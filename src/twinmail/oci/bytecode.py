@@ -181,7 +181,7 @@ class Compiler:
     def _compile(self, key: str, sources: Mapping[str, bytes]) -> dict[str, bytes]:
         kept = self._cache / key
         if kept.is_file():
-            os.utime(kept)  # in use: see the builder's housekeeping
+            os.utime(kept)  # in use: see `twinmail.oci.shelf.clear_unused`
             return _unpack(kept.read_bytes())
         result = self._interpreter.compile(sources)
         self._cache.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ PLACE = Path("cache") / "layers"
 _CODE = ("assembly", "bytecode", "deb", "declared", "distribution", "elf", "layer", "shelf", "tree")
 
 # What no build has used for so long is removed.
-_KEEP_SECONDS = 14 * 86400
+_KEEP_SECONDS = 4 * 86400
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,13 @@ class Shelf:
             known = written
         return known if known.nodes else None
 
-    def clear_unused(self) -> None:
-        """Remove what no build has used for two weeks."""
-        oldest = time.time() - _KEEP_SECONDS
-        for path in self.folder.glob("*"):
-            if path.stat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
+
+def clear_unused(folder: Path) -> None:
+    """Remove from *folder* what no build has used for some days; what is used is touched."""
+    oldest = time.time() - _KEEP_SECONDS
+    for path in folder.glob("*"):
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
 
 
 def merged(layers: Iterable[Layer]) -> dict[str, Node]:
