@@ -19,6 +19,7 @@ import pytest
 
 from tests import tiny_image
 from twinmail.runtime import diagnosis
+from twinmail.runtime.docker import DockerRuntime
 from twinmail.runtime.emulation import host_platform
 from twinmail.runtime.engine import KEPT, connect
 from twinmail.runtime.interface import (
@@ -32,6 +33,7 @@ from twinmail.runtime.interface import (
     Runtime,
     WaitTimeout,
 )
+from twinmail.runtime.namespace import NamespaceRuntime
 from twinmail.runtime.select import NAMES, available, choose
 
 PROJECT = Path(__file__).parents[2]
@@ -460,6 +462,7 @@ SUPERVISOR = """
 import sys
 from pathlib import Path
 from twinmail.runtime.interface import ContainerSpec
+from twinmail.runtime.namespace import NamespaceRuntime
 from twinmail.runtime.select import choose
 
 name, state, layers, layout, platform, script = sys.argv[1:]
@@ -493,6 +496,39 @@ class TestKilledSupervisor:
             assert lab.runtime.remove_leftovers() == ["orphan"]
         assert not processes(marker)
         assert not list((lab.state / "containers").glob("*"))
+
+
+class TestDocker:
+    def test_files_are_the_callers_whatever_uid_that_is(
+        self, image: tuple[Path, str], tmp_path: Path
+    ) -> None:
+        if "docker" not in usable():
+            pytest.skip("this machine has no docker runtime; for Docker run .ci/docker")
+        if os.geteuid() != 0:
+            pytest.skip("only root can play a user with another uid")
+        made = Lab(DockerRuntime(tmp_path / "state", user=(4321, 4322)), *image, tmp_path / "state")
+        script = "id -u; id -g; id -un; id -gn; echo x > /data/file; echo x > /run/file; echo $HOME"
+        text = made.output(script, mounts=(Mount(made.volume(), "/data"),))
+        assert text.split() == ["4321", "4322", "twinmail", "twinmail", "/home/twinmail"]
+        status = (made.state / "volume" / "file").stat()
+        assert (status.st_uid, status.st_gid) == (4321, 4322)
+
+
+class TestNamespace:
+    def test_a_killed_keeper_takes_its_container_along(
+        self, image: tuple[Path, str], layers: Path, tmp_path: Path
+    ) -> None:
+        if "namespace" not in usable():
+            pytest.skip("this machine has no namespace runtime")
+        marker = "64.125"
+        made = Lab(NamespaceRuntime(tmp_path / "state", layers), *image, tmp_path / "state")
+        container = made.start(f"sleep {marker} & sleep {marker} & wait")
+        poll(lambda: len(processes(marker)) == 2, "both processes")
+        os.kill(int((made.state / "containers" / "tiny.lock").read_text()), signal.SIGKILL)
+        assert container.wait(DEADLINE) == Exited(128 + signal.SIGKILL)
+        poll(lambda: not processes(marker), "no process left")
+        container.stop()
+        assert made.output("echo again") == "again\n"
 
 
 @pytest.mark.skipif(os.environ.get("INSIDE") == "1", reason="it is running just now")
