@@ -3,7 +3,6 @@
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -29,7 +28,8 @@ def configuration() -> str:
         **{name: [f"{name}@example.org"] for name in CROWD},
     }
     tables = "\n".join(
-        f"[mailboxes.{name}]\naddresses = [{', '.join(map(repr, addresses))}]" for name, addresses in boxes.items()
+        f"[mailboxes.{name}]\naddresses = [{', '.join(map(repr, addresses))}]"
+        for name, addresses in boxes.items()
     )
     servers = "\n".join(
         f'[servers.{name}]\nplatform = "linux/amd64"\nhost = "{name}.example.org"' for name in SERVERS
@@ -61,7 +61,9 @@ class Running:
         port = self.system.ports[f"{server}-imaps"]
         return Client(LOOPBACK, port, user, self.passwords[user], self.tls)
 
-    def uids(self, user: str, accepted: Accepted, folder: str = "INBOX", timeout: float = 60) -> dict[str, list[str]]:
+    def uids(
+        self, user: str, accepted: Accepted, folder: str = "INBOX", timeout: float = 60
+    ) -> dict[str, list[str]]:
         """Wait for *accepted* at *user* on both servers; UIDs by server."""
         found = {}
         for server in SERVERS:
@@ -94,7 +96,14 @@ def running(runtime_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     images = State.of_checkout(PROJECT)
     state = State(root=folder / "local", images=images.images, layers=images.layers)
     runtime = choose(runtime_name, state.root, state.layers)
-    system = LocalSystem(state, config_file, runtime, host_platform(), ephemeral_ports=True, syncer_options=("--poll-seconds", "5"))
+    system = LocalSystem(
+        state,
+        config_file,
+        runtime,
+        host_platform(),
+        ephemeral_ports=True,
+        syncer_options=("--poll-seconds", "5"),
+    )
     try:
         system.start()
         passwords = accounts.passwords(state)

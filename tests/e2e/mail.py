@@ -137,5 +137,6 @@ class Client:
 
 
 def stored(maildirs: Path, user: str, accepted: Accepted) -> list[Path]:
-    """Files of *accepted* in any folder of *user*'s Maildir, tmp/ included."""
-    return [path for path in (maildirs / user / "Maildir").rglob(f"*{accepted.name_part}*") if path.is_file()]
+    """Files of *accepted* that Dovecot shows, in any folder of *user*'s Maildir."""
+    found = (maildirs / user / "Maildir").rglob(f"*{accepted.name_part}*")
+    return [path for path in found if path.parent.name in ("new", "cur")]

@@ -27,7 +27,9 @@ MESSAGES = {
     "bare CR": HEAD + b"\r\none\rtwo\r\rthree\r\n",
     "NUL": HEAD + b"\r\nnul \0 here and \0\0 here\r\n",
     "long lines": HEAD + b"\r\n" + b"x" * 998 + b"\r\n" + b"y" * 5000 + b"\r\n" + b"z" * 100_000 + b"\r\n",
-    "2,000 headers": HEAD + b"".join(b"X-Header-%d: value\r\n" % one for one in range(2000)) + b"\r\nbody\r\n",
+    "2,000 headers": HEAD
+    + b"".join(b"X-Header-%d: value\r\n" % one for one in range(2000))
+    + b"\r\nbody\r\n",
     "no headers": b"\r\njust a body\r\n",
     "no headers and no blank line": b"this is not a header line at all\r\n",
     "empty body": HEAD + b"\r\n",
@@ -75,7 +77,7 @@ def batches(messages: list[bytes], size: int) -> Iterator[list[bytes]]:
 
 
 def test_every_message_of_the_corpora_arrives_on_both_servers_once(running: Running) -> None:
-    found = {name: data for name, data in corpus_messages()}
+    found = dict(corpus_messages())
     assert len(found) > 150, "the corpora are incomplete"
     # SMTP has no message that ends without a line end.
     texts = [data if data.endswith(b"\r\n") else data + b"\r\n" for data in found.values()]

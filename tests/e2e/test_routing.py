@@ -22,7 +22,8 @@ def test_both_servers_hold_it_under_the_same_name(running: Running) -> None:
     accepted = running.sender.send(message("guid"), ["ann@example.org"])
     running.assert_once("ann", accepted)
     names = {
-        stored(running.state.maildirs(server), "ann", accepted)[0].name.partition(":")[0] for server in SERVERS
+        stored(running.state.maildirs(server), "ann", accepted)[0].name.partition(":")[0]
+        for server in SERVERS
     }
     assert len(names) == 1
 
@@ -34,7 +35,9 @@ def test_forty_recipients_get_one_copy_each(running: Running) -> None:
 
 
 def test_bcc_recipient_gets_it_and_nobody_else_learns_of_it(running: Running) -> None:
-    accepted = running.sender.send(message("bcc", to="ann@example.org"), ["ann@example.org", "bob@example.org"])
+    accepted = running.sender.send(
+        message("bcc", to="ann@example.org"), ["ann@example.org", "bob@example.org"]
+    )
     running.assert_once("ann", accepted)
     running.assert_once("bob", accepted)
     for server in SERVERS:
