@@ -54,7 +54,7 @@ class ContainerSpec:
         environment: added to the image's ``Env``, and stronger.
         mounts: in order, so that one may lie inside an earlier one.
         tmpfs: absolute paths of empty in-memory folders that the container's user can write to.
-        memory: limit in octets where the runtime can set one; None for no limit.
+        memory: limit in octets where the runtime can set one; None for no limit. Namespaces set none.
         reference: the layout's ``org.opencontainers.image.ref.name`` to run; None for the first image.
     """
 
