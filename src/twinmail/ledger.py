@@ -141,6 +141,10 @@ class Ledger:
         """Reason by key."""
         return dict(self._rows("SELECT key, parked FROM entry WHERE parked IS NOT NULL ORDER BY key"))
 
+    def finished(self, key: str) -> bool:
+        """Whether the entry *key* needs nothing any more."""
+        return bool(self._rows("SELECT 1 FROM entry WHERE key = ? AND parked IS NULL", (key,)))
+
     def settled(self, keys: Iterable[str]) -> frozenset[str]:
         """Those of *keys* that are finished or parked."""
         wanted = list(keys)

@@ -185,7 +185,8 @@ class Carrier:
         self._log.error("failed", key=key, error=text, attempts=attempts, retry_seconds=round(seconds, 1))
 
     def _carry(self, key: str, origin: str) -> Outcome:
-        if key in self.ledger.settled([key]):
+        # What is parked comes here again only to be tried again.
+        if self.ledger.finished(key):
             return Outcome.FINISHED
         if committed(key) is None:
             return self._park(key, Park(f"key {key!r}: not the key of a manifest entry"))

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from twinmail.layout import MANIFEST, LayoutError, ManifestKey, manifest_day
 
 OVERLAP = timedelta(minutes=15)
-# One day more than SQS keeps an event at most, so that nothing can be redriven into a day no longer audited.
-AUDIT_DAYS = 15
+# An event is kept for 14 days at most (SQS), the next audit after it may be a day away, and today counts.
+AUDIT_DAYS = 16
 
 
 def committed(key: str) -> datetime | None:

@@ -16,8 +16,8 @@ DOWN_AFTER = 8
 
 def pause(
     attempt: int,
-    base: float = BASE_SECONDS,
-    cap: float = CAP_SECONDS,
+    base: float,
+    cap: float,
     chance: Callable[[], float] = random.random,
 ) -> float:
     """Seconds before attempt number *attempt* + 1: capped exponential, with full jitter.
@@ -79,4 +79,4 @@ class Outage:
     def pause(self) -> float:
         """Seconds to wait before the next attempt; 0 without an outage."""
         trouble = self._trouble
-        return pause(trouble.failures) if trouble else 0.0
+        return pause(trouble.failures, BASE_SECONDS, CAP_SECONDS) if trouble else 0.0
