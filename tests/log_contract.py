@@ -107,7 +107,7 @@ class LogContract:
         receipt = store.receive()
         first = store.processor().process(receipt)
         again = store.processor(now=lambda: datetime.now(UTC) + timedelta(days=1)).process(receipt)
-        assert again.repeated and again.manifest_key == first.manifest_key
+        assert again.entry is None and again.manifest_key == first.manifest_key
         assert len(store.entries(receipt)) == 1
         assert len(store.items("ann", receipt)) == 1
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from twinmail.field_text import TEXT_LIMIT
 from twinmail.manifest import Delivery, Entry
 from twinmail.message import Metadata
 
@@ -69,6 +70,11 @@ def _claim_key(ses_id: str) -> dict[str, Any]:
     return {"mailbox": {"S": f"ses#{ses_id}"}, "position": {"S": CLAIM}}
 
 
+def _bounded(text: str) -> str:
+    """What an envelope says, as DynamoDB takes it: bounded, no lone surrogate (JSON can hold one)."""
+    return text.encode("utf-8", "replace").decode("utf-8")[:TEXT_LIMIT]
+
+
 def position(arrived: datetime, ses_id: str) -> str:
     """Sort key: messages in order of arrival, equal times apart by id."""
     return f"{arrived.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}#{ses_id}"
@@ -79,14 +85,14 @@ def items(
 ) -> Sequence[Mapping[str, Any]]:
     """The items of *entry*, in DynamoDB's attribute notation: one for each of *placements*.
 
-    *reason* says why nobody sees the message, if so. All texts are bounded by `Metadata`, so an item stays
-    far below DynamoDB's 400 KB.
+    *reason* says why nobody sees the message, if so. All texts are bounded, so an item stays below DynamoDB's
+    400 KB whatever the message holds.
     """
     texts = {
         "ses_id": entry.ses_id,
         "key": entry.key,
         "sha256": entry.sha256,
-        "mail_from": entry.mail_from[:500],
+        "mail_from": _bounded(entry.mail_from),
         "from": metadata.sender,
         "to": metadata.recipients,
         "subject": metadata.subject,
@@ -104,8 +110,15 @@ def items(
     shared |= {name: {"L": [{"S": one} for one in many]} for name, many in lists.items() if many}
     shared["size"] = {"N": str(entry.size)}
     shared["verdicts"] = {"M": {name: {"S": verdict} for name, verdict in entry.verdicts.items()}}
-    key = position(entry.arrived, entry.ses_id)
+    shared["position"] = {"S": position(entry.arrived, entry.ses_id)}
+    # Only where no mailbox reads it: an item for a mailbox must not name who else got the message (Bcc).
+    recipients = {"rcpt_to": {"S": _bounded(", ".join(entry.rcpt_to))}}
     return [
-        {**shared, "mailbox": {"S": one.mailbox}, "position": {"S": key}, "folder": {"S": one.folder}}
+        {
+            **shared,
+            **(recipients if one.mailbox == UNROUTED else {}),
+            "mailbox": {"S": one.mailbox},
+            "folder": {"S": one.folder},
+        }
         for one in placements
     ]

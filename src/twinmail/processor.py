@@ -31,11 +31,13 @@ STEPS = ("received", "processed", "claimed", "indexed", "committed")
 
 Checkpoint = Callable[[str], None]
 
-CLAIM_LIFE = timedelta(minutes=10)
-"""After this long no attempt that made a claim can still be running (the function ends after 2 minutes).
+CLAIM_USE = timedelta(minutes=10)
+CLAIM_LIFE = timedelta(minutes=13)
+"""A claim is used until the first age and replaced after the second; see `Processor._claim`.
 
-A later attempt renews the claim, so that an entry is never committed much later than its name says: the
-servers look back for late entries only so far.
+An entry must not be committed much later than its name says, because the servers look back for late ones only
+so far. In between nothing is committed: the function ends after 2 minutes, so at the second age no attempt
+that used the old claim can still be running, and there is one entry. Lambda's own retries fit into the first.
 """
 
 _CHUNK = 1024 * 1024
@@ -50,6 +52,10 @@ class MessageMissing(TransientError):
     """The object of an announced message is not there (yet); the event is tried again."""
 
 
+class ClaimBusy(TransientError):
+    """Another attempt may still use the claim, but it is too old to be used now; the event is tried again."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """What to do with a message; see `decide`.
@@ -58,12 +64,14 @@ class Decision:
         key: where the message for IMAP goes.
         deliveries: who gets it.
         placements: the items of the index; also names who would have got a withheld message.
+        unknown: recipients that no mailbox has.
         withheld: why nobody gets it, or empty.
     """
 
     key: str
     deliveries: tuple[Delivery, ...]
     placements: tuple[Delivery, ...]
+    unknown: tuple[str, ...]
     withheld: str = ""
 
 
@@ -72,13 +80,12 @@ class Outcome:
     """What `Processor.process` did.
 
     Attributes:
-        repeated: an earlier attempt had completed the message; nothing was written.
+        entry: what was committed; None if an earlier attempt had, and nothing was written.
         unknown: recipients that no mailbox has.
     """
 
     entry: Entry | None
     manifest_key: str
-    repeated: bool
     unknown: tuple[str, ...] = ()
 
 
@@ -90,23 +97,23 @@ def decide(config: Config, receipt: Receipt) -> Decision:
     placements = deliveries or (Delivery(UNROUTED, folder),)
     if receipt.verdicts.get("virus") == FAIL:
         key = layout.quarantine_key(receipt.ses_id, receipt.arrived)
-        return Decision(key, (), placements, INFECTED)
+        return Decision(key, (), placements, routing.unknown, INFECTED)
     key = layout.processed_key(receipt.ses_id, receipt.arrived)
-    return Decision(key, deliveries, placements, "" if deliveries else NO_RECIPIENT)
+    return Decision(key, deliveries, placements, routing.unknown, "" if deliveries else NO_RECIPIENT)
 
 
 def trace_headers(config: Config, receipt: Receipt) -> bytes:
     """The fields above the raw bytes (RFC 5321, 4.4), a pure function of the event.
 
-    No recipient is named: all mailboxes share the object, and a Bcc must stay one.
+    No recipient is named: all mailboxes share the object, and a Bcc must stay one. Received comes last: a
+    message that begins with white space continues it, and cannot add to the verdicts.
     """
     verdicts = " ".join(f"{name}={_token(value)}" for name, value in sorted(receipt.verdicts.items()))
-    lines = [
+    lines = [f"X-Twinmail-Verdicts: {verdicts}"] if verdicts else []
+    lines += [
         f"Received: from amazonses.com by {config.bucket}.s3.{config.region}.amazonaws.com (twinmail)",
         f"\tid {receipt.ses_id}; {format_datetime(receipt.arrived.astimezone(UTC))}",
     ]
-    if verdicts:
-        lines.append(f"X-Twinmail-Verdicts: {verdicts}")
     return "".join(f"{line}\r\n" for line in lines).encode("ascii")
 
 
@@ -132,12 +139,12 @@ class Processor:
         """Bring the message of *receipt* into the log.
 
         Raises:
-            MessageMissing: transient.
+            MessageMissing, ClaimBusy: transient.
             botocore.exceptions.ClientError: a service refused or was not available; the caller's retry helps.
         """
         claimed = self.index.claimed(receipt.ses_id)
         if claimed and self._exists(claimed):
-            return Outcome(None, claimed, repeated=True)
+            return Outcome(None, claimed)
         decision = decide(self.config, receipt)
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as body:
             entry, metadata = self._receive(receipt, decision, body)
@@ -155,8 +162,7 @@ class Processor:
             Bucket=self.config.bucket, Key=manifest_key, Body=entry.to_bytes(), ContentType="application/json"
         )
         self.checkpoint("committed")
-        unknown = route(self.config, receipt.recipients).unknown
-        return Outcome(entry, manifest_key, repeated=False, unknown=unknown)
+        return Outcome(entry, manifest_key, decision.unknown)
 
     def _claim(self, ses_id: str, claimed: str | None) -> str:
         """The manifest key for *ses_id*: the claimed one, or a new one if there is none or it is too old."""
@@ -164,9 +170,15 @@ class Processor:
         fresh = layout.manifest_key(ses_id, now)
         if claimed is None:
             return self.index.claim(ses_id, fresh)
-        if now - layout.ManifestKey.parse(claimed).committed > CLAIM_LIFE:
-            return self.index.renew(ses_id, claimed, fresh)
-        return claimed
+        age = now - layout.ManifestKey.parse(claimed).committed
+        if age <= CLAIM_USE:
+            return claimed
+        if age <= CLAIM_LIFE:
+            raise ClaimBusy(
+                f"{ses_id}: claimed as {claimed} {age.total_seconds():.0f} s ago; "
+                f"expected at most {CLAIM_USE.total_seconds():.0f} s; tried again later"
+            )
+        return self.index.renew(ses_id, claimed, fresh)
 
     def _receive(self, receipt: Receipt, decision: Decision, body: IO[bytes]) -> tuple[Entry, Metadata]:
         """Copy the message into *body*, trace headers first; memory does not grow with its size."""
@@ -175,8 +187,7 @@ class Processor:
             digest.update(chunk)
             size += len(chunk)
             body.write(chunk)
-            if len(start) < SCAN_BYTES:
-                start += chunk[: SCAN_BYTES - len(start)]
+            start += chunk[: SCAN_BYTES - len(start)]
         body.seek(0)
         entry = Entry(
             ses_id=receipt.ses_id,

@@ -4,10 +4,10 @@ Every function is handed the clients it uses (boto3's ``cloudformation``, ``ses`
 knows whether it talks to AWS or to LocalStack.
 """
 
+import hashlib
 import json
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,24 @@ from twinmail.errors import PermanentError, TransientError
 from twinmail.function_zip import FunctionZip
 
 CAPABILITIES = ["CAPABILITY_NAMED_IAM"]
-POLL_SECONDS = 0.2
 WAIT_SECONDS = 900.0
+# LocalStack is done in seconds, AWS in minutes and with limits on how often one may ask.
+POLL_SECONDS = (0.1, 2.0)
+
+SES_RECIPIENTS = 100
+"""Recipients of one receipt rule (SES Developer Guide, "Service quotas")."""
 
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
-_FINISHED = re.compile(r"_(COMPLETE|FAILED)$")
+_STACK = "AWS::CloudFormation::Stack"
+_GOOD = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"})
+_GONE = frozenset({None, "DELETE_COMPLETE"})
+_REMEDIES = {
+    "ROLLBACK_FAILED": "delete the stack in the CloudFormation console, then deploy again",
+    "DELETE_FAILED": "delete the stack in the CloudFormation console, then deploy again",
+    "CREATE_FAILED": "delete the stack in the CloudFormation console, then deploy again",
+    "UPDATE_ROLLBACK_FAILED": 'choose "continue update rollback" in the CloudFormation console, '
+    "then deploy again",
+}
 
 Show = Callable[[str], None]
 
@@ -67,8 +80,10 @@ def render(template: str, config: Config) -> dict[str, Any]:
     for name in config.servers:
         values = {"Server": name, "Id": name.title().replace("-", "")}
         _copy(document, metadata["PerServer"], values["Id"], values)
-    for number, domain in enumerate(config.domains, 1):
-        _copy(document, metadata["PerDomain"], str(number), {"Domain": domain})
+    for domain in config.domains:
+        # By name, not by number: a domain put before another must not touch the other's identity.
+        suffix = hashlib.sha256(domain.encode()).hexdigest()[:8]
+        _copy(document, metadata["PerDomain"], suffix, {"Domain": domain})
     return document
 
 
@@ -79,6 +94,11 @@ def _copy(
         text = json.dumps(resource)
         for name, value in values.items():
             text = text.replace(f"${{{name}}}", value)
+        if f"{logical_id}{suffix}" in document["Resources"]:
+            raise StackError(
+                f"server names give {logical_id}{suffix} twice: they must differ in more than '-'; "
+                "rename one in twinmail.toml"
+            )
         document["Resources"][f"{logical_id}{suffix}"] = json.loads(text)
 
 
@@ -88,10 +108,16 @@ def code_bucket(config: Config) -> str:
 
 
 def upload_code(s3: Any, config: Config, function: FunctionZip) -> None:
-    """Store the zip under its digest; what is there stays."""
+    """Store the zip under its digest, in a bucket of its own that is made when it is not there.
+
+    Raises:
+        StackError: the bucket's name belongs to somebody else.
+    """
     bucket = code_bucket(config)
+    # The one region that must not be named.
+    place = {} if config.region == "us-east-1" else {"LocationConstraint": config.region}
     try:
-        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": config.region})
+        s3.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": place} if place else {}))
     except s3.exceptions.BucketAlreadyOwnedByYou:
         pass
     except s3.exceptions.BucketAlreadyExists as error:
@@ -111,23 +137,29 @@ def upload_code(s3: Any, config: Config, function: FunctionZip) -> None:
 
 
 def plan(cloudformation: Any, template: Path, config: Config, function: FunctionZip) -> Plan:
-    """Make a change set for what *template* and *config* say; nothing changes before `apply`.
+    """Make a change set for what *template* and *config* say; nothing that exists changes before `apply`.
+
+    Only what is left of a stack whose creation failed is removed: it holds nothing and takes no change set.
 
     Raises:
         StackError: the template is refused, or the stack is in a state that no update leaves.
+        StackTimeout: CloudFormation did not finish in time.
     """
     status = _status(cloudformation, config.stack)
     if status == "ROLLBACK_COMPLETE":
-        # A stack whose creation failed holds nothing and can only be removed.
         cloudformation.delete_stack(StackName=config.stack)
         _wait_gone(cloudformation, config.stack)
         status = None
-    if status and status.endswith(("_FAILED", "_IN_PROGRESS")):
+    # Under review: an earlier plan was made and not applied.
+    create = status in _GONE or status == "REVIEW_IN_PROGRESS"
+    if not create and status and status.endswith("_IN_PROGRESS"):
         raise StackError(
-            f"stack {config.stack}: expected one that can be updated, got {status}; "
-            "see its events in the CloudFormation console"
+            f"stack {config.stack}: expected one at rest, got {status}; wait for the other deployment to end"
         )
-    create = status is None or status == "REVIEW_IN_PROGRESS"
+    if status in _REMEDIES:
+        raise StackError(
+            f"stack {config.stack}: expected one that can be updated, got {status}; {_REMEDIES[status]}"
+        )
     name = f"twinmail-{time.time_ns()}"
     change_set = cloudformation.create_change_set(
         StackName=config.stack,
@@ -157,11 +189,21 @@ def plan(cloudformation: Any, template: Path, config: Config, function: Function
 
 
 def parameters(config: Config, function: FunctionZip) -> dict[str, str]:
-    """Values of the template's parameters."""
+    """Values of the template's parameters.
+
+    Raises:
+        StackError: more addresses than a receipt rule takes.
+    """
+    recipients = config.receipt_recipients
+    if len(recipients) > SES_RECIPIENTS:
+        raise StackError(
+            f"{len(recipients)} addresses for the receipt rule: SES takes {SES_RECIPIENTS}; "
+            "give a mailbox the catch-all *@domain in twinmail.toml, which counts once"
+        )
     return {
         "Prefix": config.stack,
         "BucketName": config.bucket,
-        "Recipients": ",".join(config.receipt_recipients),
+        "Recipients": ",".join(recipients),
         "CodeBucket": code_bucket(config),
         "CodeKey": function.key,
     }
@@ -179,24 +221,25 @@ def apply(cloudformation: Any, change: Plan, show: Show) -> None:
     seen = {one["EventId"] for one in _events(cloudformation, change.stack)}
     cloudformation.execute_change_set(ChangeSetName=change.change_set, StackName=change.stack)
     reasons: list[str] = []
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        status = _status(cloudformation, change.stack) or "DELETE_COMPLETE"
+    status = "not started"
+    for _ in _polls(f"stack {change.stack}: not finished"):
         for event in reversed(_events(cloudformation, change.stack)):
-            if event["EventId"] not in seen:
-                seen.add(event["EventId"])
-                state, name = event["ResourceStatus"], event["LogicalResourceId"]
-                show(f"{state.lower().replace('_', ' ')}  {name}")
-                if state.endswith("_FAILED"):
-                    reasons.append(f"{name}: {event.get('ResourceStatusReason', state)}")
-        if _FINISHED.search(status) and "IN_PROGRESS" not in status:
+            if event["EventId"] in seen:
+                continue
+            seen.add(event["EventId"])
+            state, name = event["ResourceStatus"], event["LogicalResourceId"]
+            show(f"{state.lower().replace('_', ' ')}  {name}")
+            if state.endswith("_FAILED"):
+                reasons.append(f"{name}: {event.get('ResourceStatusReason', state)}")
+            # The stack's own event, not its status: right after the start that is still the old one.
+            if event["ResourceType"] == _STACK and name == change.stack:
+                status = state
+        if status.endswith(("_COMPLETE", "_FAILED")):
             break
-        if time.monotonic() > deadline:
-            raise StackTimeout(f"stack {change.stack}: still {status} after {WAIT_SECONDS:.0f} s")
-        time.sleep(POLL_SECONDS)
-    if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
+    if status not in _GOOD:
         detail = "\n".join(f"  {one}" for one in reasons) or "  no reason given"
-        raise StackError(f"stack {change.stack}: {status}; what failed:\n{detail}\nmend it and deploy again")
+        remedy = _REMEDIES.get(status, "mend it and deploy again")
+        raise StackError(f"stack {change.stack}: {status}; what failed:\n{detail}\n{remedy}")
 
 
 def activate(ses: Any, config: Config) -> bool:
@@ -235,23 +278,31 @@ def _events(cloudformation: Any, stack: str) -> list[dict[str, Any]]:
 
 def _wait_for_change_set(cloudformation: Any, change_set: str, stack: str) -> dict[str, Any] | None:
     """The finished change set; None if it changes nothing."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        found: dict[str, Any] = cloudformation.describe_change_set(ChangeSetName=change_set, StackName=stack)
+    found: dict[str, Any]
+    for _ in _polls(f"stack {stack}: no change set"):
+        found = cloudformation.describe_change_set(ChangeSetName=change_set, StackName=stack)
         if found["Status"] == "CREATE_COMPLETE":
-            return found
+            break
         if found["Status"] == "FAILED":
             reason = found.get("StatusReason", "no reason given")
             if any(one in reason for one in _NO_CHANGES):
                 return None
             raise StackError(f"stack {stack}: CloudFormation refused the template: {reason}")
-        time.sleep(POLL_SECONDS)
-    raise StackTimeout(f"stack {stack}: no change set after {WAIT_SECONDS:.0f} s")
+    return found
 
 
 def _wait_gone(cloudformation: Any, stack: str) -> None:
+    for _ in _polls(f"stack {stack}: not removed"):
+        if _status(cloudformation, stack) in _GONE:
+            break
+
+
+def _polls(what: str) -> Iterator[None]:
+    """Yield at growing intervals; when it takes too long, say *what* did not happen."""
+    interval, longest = POLL_SECONDS
     deadline = time.monotonic() + WAIT_SECONDS
-    while _status(cloudformation, stack) not in (None, "DELETE_COMPLETE"):
-        if time.monotonic() > deadline:
-            raise StackTimeout(f"stack {stack}: not removed after {WAIT_SECONDS:.0f} s")
-        time.sleep(POLL_SECONDS)
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(interval)
+        interval = min(interval * 1.5, longest)
+    raise StackTimeout(f"{what} after {WAIT_SECONDS:.0f} s; see its events in the CloudFormation console")
