@@ -50,7 +50,7 @@ class Receipt:
             found = cls(
                 ses_id=checked_ses_id(mail["messageId"]),
                 arrived=arrived.astimezone(UTC),
-                mail_from=str(mail.get("source") or ""),
+                mail_from=str(mail.get("source") or "").strip("<>"),
                 recipients=tuple(str(one) for one in receipt["recipients"]),
                 verdicts={
                     name: str(receipt[f"{name}Verdict"]["status"])

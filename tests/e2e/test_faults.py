@@ -93,7 +93,7 @@ def test_primary_down_for_a_while_gets_everything_when_it_is_back(running: Runni
 def test_syncer_killed_between_any_two_steps(primary: Running, step: str) -> None:
     restart_syncer(primary, "--crash-at", step)
     accepted = send(primary, f"crash at {step}")
-    ended = primary.system.containers["primary-syncer"].wait(60)
+    ended = primary.system.containers["primary-syncer"].wait(120)
     assert ended.code == 137
     restart_syncer(primary)
     primary.assert_once("ann", accepted)

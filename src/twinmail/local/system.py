@@ -6,6 +6,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -86,9 +87,12 @@ class LocalSystem:
         self.describe().save(self.state)
 
     def stop(self) -> None:
-        """Stop everything, the source of new messages first; state folders stay."""
-        for name in ("edge", *(f"{one}-syncer" for one in self.config.servers), *list(self.containers)):
-            self.stop_container(name)
+        """Stop everything, LocalStack last, so that nobody misses it on the way; state folders stay."""
+        clients = [name for name in self.containers if name != "localstack"]
+        with ThreadPoolExecutor(max(1, len(clients))) as pool:
+            for _ in pool.map(self.stop_container, clients):
+                pass
+        self.stop_container("localstack")
 
     def start_localstack(self) -> None:
         """Start LocalStack, unless the user brought one."""

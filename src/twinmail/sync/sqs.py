@@ -10,8 +10,9 @@ from twinmail.sync.source import Notification, QueueUnavailable
 
 # The longest wait that SQS allows; an empty answer costs the same after 1 second.
 WAIT_SECONDS = 20
-# Long enough for a message of 40 MB; after a crash the listing at the start is faster anyway.
-_VISIBILITY_SECONDS = 120
+# A notice that a dying process, or its unfinished call, had taken comes back this soon. One that comes back
+# while its message is still on the way is harmless: the ledger knows.
+_VISIBILITY_SECONDS = 30
 _BATCH = 10
 
 
