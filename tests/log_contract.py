@@ -14,7 +14,7 @@ from twinmail import layout
 from twinmail.config import Config
 from twinmail.index import UNROUTED, Index
 from twinmail.manifest import Delivery, Entry
-from twinmail.processor import CLAIM_LIFE, STEPS, MessageMissing, Processor
+from twinmail.processor import CLAIM_LIFE, CLAIM_USE, STEPS, ClaimBusy, MessageMissing, Processor
 from twinmail.ses_event import Receipt
 
 ARRIVED = datetime(2026, 11, 22, 23, 59, 59, 123000, tzinfo=UTC)
@@ -96,6 +96,7 @@ class LogContract:
         for mailbox in ("ann", "bob"):
             (item,) = store.items(mailbox, receipt)
             assert item["subject"] == {"S": "hello"}
+            assert "x@example.org" not in str(item), "an item for a mailbox names another recipient"
 
     def test_trace_headers_name_no_recipient(self, store: Store) -> None:
         receipt = store.receive(recipients=("ann@example.org", "secret-bcc@example.net"))
@@ -130,6 +131,45 @@ class LogContract:
         outcome = store.processor().process(receipt)
         committed = layout.ManifestKey.parse(outcome.manifest_key).committed
         assert datetime.now(UTC) - committed < timedelta(minutes=1)
+        assert len(store.entries(receipt)) == 1
+
+    def test_claim_between_use_and_renewal_is_left_alone(self, store: Store) -> None:
+        receipt = store.receive()
+        claimed = datetime.now(UTC)
+        with pytest.raises(Crash):
+            store.processor(now=lambda: claimed, checkpoint=crash_at("claimed")).process(receipt)
+        for age in (CLAIM_USE + timedelta(seconds=1), CLAIM_LIFE):
+            with pytest.raises(ClaimBusy):
+                store.processor(now=lambda age=age: claimed + age).process(receipt)
+        assert not store.entries(receipt)
+        outcome = store.processor(now=lambda: claimed + CLAIM_USE).process(receipt)
+        assert layout.ManifestKey.parse(outcome.manifest_key).committed == claimed
+        assert len(store.entries(receipt)) == 1
+
+    def test_two_attempts_that_renew_a_claim_make_one_entry(self, store: Store) -> None:
+        receipt = store.receive()
+        late = datetime.now(UTC) + CLAIM_LIFE
+        with pytest.raises(Crash):
+            store.processor(checkpoint=crash_at("claimed")).process(receipt)
+        barrier = threading.Barrier(2)
+
+        def meet(step: str) -> None:
+            if step == "processed":
+                barrier.wait(30)
+
+        threads = [
+            threading.Thread(
+                target=store.processor(
+                    checkpoint=meet, now=lambda number=number: late + timedelta(seconds=number + 1)
+                ).process,
+                args=(receipt,),
+            )
+            for number in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
         assert len(store.entries(receipt)) == 1
 
     def test_concurrent_duplicates_make_one_entry(self, store: Store) -> None:
@@ -170,7 +210,8 @@ class LogContract:
         outcome = store.processor().process(receipt)
         assert outcome.unknown == ("nobody@example.org",)
         assert store.entries(receipt)[0].deliveries == ()
-        assert len(store.items(UNROUTED, receipt)) == 1
+        (item,) = store.items(UNROUTED, receipt)
+        assert item["rcpt_to"] == {"S": "nobody@example.org"}
 
     def test_missing_message_is_tried_again(self, store: Store) -> None:
         receipt = replace(store.receive(), ses_id="0" * 40)

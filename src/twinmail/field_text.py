@@ -68,7 +68,10 @@ def _octets_to_text(octets: bytes) -> tuple[str, bool]:
 
 @dataclass
 class _Run:
-    """Adjacent encoded words of one charset: a character may begin in one and end in the next."""
+    """Adjacent encoded words of one charset: a character may begin in one and end in the next.
+
+    *raw* is how they were written, with the white space before them that counts only if they are none.
+    """
 
     charset: str
     octets: bytes
@@ -89,19 +92,18 @@ def _words(text: str) -> Iterator[tuple[str, bool]]:
         octets = _word_octets(word[2], word[3])
         if run and (between.strip() or octets is None or run.charset != word[1].lower()):
             yield run.text()
-            between = between if between.strip() or octets is None else ""
-            run = None
-        elif run:
-            between = ""
-        if between:
+            run, gap = None, between if not between.strip() and octets is not None else ""
+        else:
+            gap = between if run else ""
+        if between and not gap:
             yield between, True
         if octets is None:
             yield word[0], False
         elif run:
             run.octets += octets
-            run.raw += word[0]
+            run.raw += gap + word[0]
         else:
-            run = _Run(word[1].lower(), octets, word[0])
+            run = _Run(word[1].lower(), octets, gap + word[0])
     if run:
         yield run.text()
     yield text[end:], True

@@ -1,15 +1,14 @@
 """Tolerant reading of a message's header: metadata for the index, whatever the message looks like.
 
 Nothing here fails because of what is inside a message. A field that cannot be decoded is kept as raw text and
-named in `Metadata.unparsed`; every field is decoded on its own and within limits, because the standard
-library's modern policy raises on, or takes seconds for, hostile fields.
+named in `Metadata.unparsed`; every field is found and decoded on its own and within limits. The standard
+library's parsers will not do: the modern policy raises on, or takes seconds for, hostile fields, and the old
+one loses all fields below a line that is none.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email import policy
-from email.parser import BytesHeaderParser
 
 from twinmail import attachments
 from twinmail.field_text import OCTET_LIMIT, TEXT_LIMIT, decoded
@@ -23,7 +22,11 @@ SCAN_BYTES = 1024 * 1024
 LIST_LIMIT = 100
 """References and attachment names kept."""
 
-_WANTED = frozenset({"from", "to", "cc", "subject", "date", "message-id", "references", "in-reply-to"})
+# A bare CR ends no line (RFC 5322, 2.3), and some senders put a space before the colon.
+_FIELD = re.compile(
+    rb"^(from|to|cc|subject|date|message-id|references|in-reply-to)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)",
+    re.IGNORECASE | re.MULTILINE,
+)
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,500}>")
 
@@ -55,13 +58,8 @@ def read_metadata(start: bytes) -> Metadata:
     """Read the metadata out of *start*, the first octets of a message (`SCAN_BYTES` are enough)."""
     header = header_block(start)
     unparsed = set() if len(header) < HEADER_BYTES else {"header"}
-    try:
-        fields = _fields(header)
-    except Exception:  # noqa: BLE001  a parser that fails may cost the metadata, never the message
-        fields = {}
-        unparsed.add("header")
     found = {}
-    for name, octets in fields.items():
+    for name, octets in _fields(header).items():
         text = decoded(octets, OCTET_LIMIT if name == "references" else TEXT_LIMIT)
         found[name] = text.text
         if not text.whole:
@@ -100,7 +98,6 @@ def _fields(header: bytes) -> Mapping[str, bytes]:
     Later ones are how a sender shows one thing to the index and another to people.
     """
     found: dict[str, bytes] = {}
-    for name, value in BytesHeaderParser(policy=policy.compat32).parsebytes(header).raw_items():
-        if name.lower() in _WANTED:
-            found.setdefault(name.lower(), str(value).encode("ascii", "surrogateescape"))
+    for field in _FIELD.finditer(header):
+        found.setdefault(field[1].lower().decode("ascii"), field[2])
     return found

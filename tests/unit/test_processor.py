@@ -3,16 +3,19 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import boto3
 import pytest
+import yaml
 from moto import mock_aws
 
 from tests.cloud import CONFIG
 from tests.log_contract import LogContract, Store
-from twinmail.processor import trace_headers
+from twinmail.processor import CLAIM_LIFE, CLAIM_USE, trace_headers
 from twinmail.ses_event import EventError, Receipt, receipts
+from twinmail.sync.cursor import OVERLAP
 
 PROJECT = Path(__file__).parents[2]
 
@@ -78,6 +81,29 @@ def test_verdict_cannot_break_out_of_the_trace_headers() -> None:
     receipt = Receipt.of_record(EVENT)
     hostile = Receipt(receipt.ses_id, receipt.arrived, "", (), {"spam": "PASS\r\nBcc: x@y\r\n\r\n"})
     assert trace_headers(CONFIG, hostile).count(b"\r\n") == 3
+
+
+def test_message_that_begins_with_a_continuation_cannot_add_a_verdict() -> None:
+    lines = trace_headers(CONFIG, Receipt.of_record(EVENT)).splitlines()
+    assert lines[0] == b"X-Twinmail-Verdicts: spam=PASS"
+    assert lines[1].startswith(b"Received: ") and lines[2].startswith(b"\tid abc; Sun, 22 Nov 2026 10:00:00")
+
+
+def test_every_message_of_the_corpus_is_stored_to_the_octet(store: Store) -> None:
+    for path in sorted((PROJECT / "tests" / "messages").glob("*.eml")):
+        raw = path.read_bytes()
+        receipt = store.receive(raw)
+        outcome = store.processor().process(receipt)
+        assert outcome.entry is not None, path.name
+        assert store.body(outcome.entry.key) == trace_headers(CONFIG, receipt) + raw, path.name
+        assert len(store.items("ann", receipt)) == 1, path.name
+
+
+def test_claim_ages_fit_the_function_and_what_the_servers_look_back() -> None:
+    template = yaml.safe_load((PROJECT / "lambda" / "stack.yaml").read_text())
+    function = timedelta(seconds=template["Resources"]["Function"]["Properties"]["Timeout"])
+    assert CLAIM_USE + function < CLAIM_LIFE
+    assert CLAIM_USE + function < OVERLAP
 
 
 # Lambda's 256 MB hold the interpreter and boto3 too; a 40 MB message must not add a multiple of itself.
