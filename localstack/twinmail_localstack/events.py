@@ -31,15 +31,13 @@ def run(poller: Any, *_: object) -> None:
             )
             for message in answer.get("Messages") or ():
                 if not _handed_over(poller, message):
-                    client.change_message_visibility(
-                        QueueUrl=poller.event_queue_url,
-                        ReceiptHandle=message["ReceiptHandle"],
-                        VisibilityTimeout=0,
-                    )
+                    # A copy for the next poller: the client of this queue cannot release a message.
+                    queue = poller.event_queue_url
+                    client.send_message(QueueUrl=queue, MessageBody=message["Body"])
+                    client.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
         except Exception:
-            if not stopped.is_set():
-                LOG.exception("cannot poll the events of %s", version.qualified_arn)
-                stopped.wait(RETRY_SECONDS)
+            LOG.exception("cannot poll the events of %s", version.qualified_arn)
+            stopped.wait(RETRY_SECONDS)
 
 
 def _handed_over(poller: Any, message: Any) -> bool:
