@@ -1,5 +1,6 @@
 """The cloud stack on LocalStack: every resource real, repeatable, and the function works in it."""
 
+import base64
 import json
 import time
 from pathlib import Path
@@ -100,6 +101,26 @@ def test_an_event_reaches_both_queues_through_the_function(deployed: Deployed) -
             assert time.monotonic() < deadline, f"nothing in {url}"
             answer = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1, MaxNumberOfMessages=10)
             bodies += "".join(one["Body"] for one in answer.get("Messages", ()))
+
+
+def test_function_logs_one_line_of_json_about_each_message(deployed: Deployed) -> None:
+    ses_id = f"logged{time.time_ns()}"
+    body = b"Subject: x\r\n\r\nbody\r\n"
+    deployed.session.client("s3").put_object(
+        Bucket=deployed.config.bucket, Key=f"incoming/{ses_id}", Body=body
+    )
+    mail = {"timestamp": "2026-11-22T10:00:00.000Z", "source": "", "messageId": ses_id}
+    receipt = {"recipients": ["ann@example.org", "nobody@example.org"], "spamVerdict": {"status": "FAIL"}}
+    event = {"Records": [{"ses": {"mail": mail, "receipt": receipt}}]}
+    answer = deployed.session.client("lambda").invoke(
+        FunctionName=deployed.config.function, LogType="Tail", Payload=json.dumps(event).encode()
+    )
+    assert "FunctionError" not in answer, answer["Payload"].read()
+    lines = base64.b64decode(answer["LogResult"]).decode().splitlines()
+    (line,) = [json.loads(one) for one in lines if one.startswith("{") and ses_id in one]
+    assert line["event"] == "committed" and line["milliseconds"] >= 0
+    assert line["deliveries"] == ["ann/Junk"] and line["unknown"] == ["nobody@example.org"]
+    assert line["manifest"].endswith(f"-{ses_id}.json")
 
 
 def test_an_event_that_can_never_work_ends_in_the_dead_letter_queue(deployed: Deployed) -> None:
