@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from invoke import Collection
+from invoke.collection import Collection
 
 from twinmail.tasks import build, config, lock, send, system, test
 from twinmail.tasks.program import Program

@@ -56,26 +56,22 @@ def deliver(
     """Send *message* to the edge and wait until every server in *accounts* shows it.
 
     Raises:
-        NotDelivered: a server did not show it within *timeout* seconds; the text names it.
-        smtplib.SMTPException: the edge refused it.
+        NotDelivered: it was refused, or a server did not show it within *timeout* seconds.
     """
     message_id = str(message["Message-ID"])
-    with smtplib.SMTP(*edge, timeout=timeout) as connection:
-        connection.starttls(context=tls)
-        connection.send_message(message)
-        accepted = time.monotonic()
-        seen: dict[str, int] = {}
-        problems: dict[str, str] = {}
-        watchers = [
-            threading.Thread(
-                target=_watch,
-                args=(server, account, message_id, accepted, timeout, seen, problems),
-                daemon=True,
-            )
-            for server, account in accounts.items()
-        ]
-        for watcher in watchers:
-            watcher.start()
+    accepted = _send(edge, message, tls, timeout)
+    seen: dict[str, int] = {}
+    problems: dict[str, str] = {}
+    watchers = [
+        threading.Thread(
+            target=_watch,
+            args=(server, account, message_id, accepted, timeout, seen, problems),
+            daemon=True,
+        )
+        for server, account in accounts.items()
+    ]
+    for watcher in watchers:
+        watcher.start()
     for watcher in watchers:
         watcher.join()
     missing = [server for server in accounts if server not in seen]
@@ -83,6 +79,19 @@ def deliver(
         reasons = "; ".join(f"{server}: {problems.get(server, 'not there')}" for server in missing)
         raise NotDelivered(f"the message was accepted but not delivered within {timeout:.0f} s; {reasons}")
     return Delivered(message_id, {server: seen[server] for server in accounts})
+
+
+def _send(edge: tuple[str, int], message: EmailMessage, tls: ssl.SSLContext, timeout: float) -> float:
+    """Send *message* over STARTTLS; return the time (monotonic) at which the edge said 250."""
+    try:
+        with smtplib.SMTP(*edge, timeout=timeout) as connection:
+            connection.starttls(context=tls)
+            connection.send_message(message)
+            return time.monotonic()
+    except (OSError, smtplib.SMTPException) as error:
+        raise NotDelivered(
+            f"the SES edge at {edge[0]}:{edge[1]} did not accept the message: {error}"
+        ) from error
 
 
 def _watch(

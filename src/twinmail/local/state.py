@@ -39,10 +39,10 @@ class State:
     layers: Path
 
     @classmethod
-    def of_checkout(cls, checkout: Path) -> "State":
-        """The state of ``./inv up`` in *checkout*."""
+    def of_checkout(cls, checkout: Path, root: Path | None = None) -> "State":
+        """The state of ``./inv up`` in *checkout*, or of another system in *root* with the same images."""
         folder = checkout / ".twinmail"
-        return cls(root=folder / "local", images=folder / "images", layers=folder / "layers")
+        return cls(root=root or folder / "local", images=folder / "images", layers=folder / "layers")
 
     def server(self, name: str) -> Path:
         """Everything that belongs to the mail server *name*."""

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import shutil
 import socket
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 from twinmail import imap
 from twinmail.config import FILE, Config
-from twinmail.errors import TransientError
+from twinmail.errors import PermanentError, TransientError
 from twinmail.local import accounts, deployment, dovecot, pki, services
 from twinmail.local.state import LOOPBACK, Description, Ports, State, choose_ports
 from twinmail.runtime.interface import Container, ContainerSpec, Exited, Runtime
@@ -21,6 +22,8 @@ from twinmail.runtime.interface import Container, ContainerSpec, Exited, Runtime
 Say = Callable[[str], None]
 
 READY_SECONDS = 60.0
+
+_ENDPOINT = re.compile(r"http://[A-Za-z0-9.-]+:[0-9]{1,5}/?")
 
 
 class NotReady(TransientError):
@@ -48,6 +51,8 @@ class LocalSystem:
         ephemeral_ports: bool = False,
         syncer_options: Sequence[str] = (),
     ) -> None:
+        if endpoint is not None and not _ENDPOINT.fullmatch(endpoint):
+            raise PermanentError(f"--endpoint: expected http://HOST:PORT, got {endpoint!r}")
         self.state = state
         self.config_file = config_file
         self.config = Config.load(config_file)

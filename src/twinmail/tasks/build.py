@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinmail.tasks.command import command
@@ -40,17 +41,20 @@ def build(
         _check(image, platforms)
         return
     report = images(image, platforms, locked or pin)
+    function = None if image else _function()
     if pin:
         from twinmail.oci.digests import Digests
 
         path = Digests.of(report).save(PROJECT)
         print(f"{path.relative_to(PROJECT)} written", file=sys.stderr)
     if json_:
-        print(json.dumps(report.to_json()))
+        print(json.dumps({**report.to_json(), **({"function": function.name} if function else {})}))
     elif not report.unchanged:
         _show(report)
     else:
         print(f"{', '.join(report.images)}: up to date")
+    if function and not json_:
+        print(f"Lambda function: {function.relative_to(PROJECT)}")
     for line in report.degraded:
         print(f"warning: {line}: digests differ from the committed ones", file=sys.stderr)
 
@@ -72,6 +76,21 @@ def images(names: list[str], platforms: tuple[str, ...], locked: bool) -> "Build
     mirrors = Mirrors.of_machine(PROJECT, Environment.read().debian_mirror)
     with Display() as progress:
         return build_images(Place.of(PROJECT), names, platforms, mirrors, progress, locked)
+
+
+def _function() -> Path:
+    """Write the Lambda function's zip, named by its digest, and return its path."""
+    from twinmail.config import FILE
+    from twinmail.function_zip import build_function
+
+    built = build_function(PROJECT / "src", PROJECT / "lambda" / "handler.py", PROJECT / FILE)
+    path = PROJECT / ".twinmail" / "function" / f"{built.sha256}.zip"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob("*.zip"):
+            old.unlink()
+        path.write_bytes(built.data)
+    return path
 
 
 def _show(report: "BuildReport") -> None:

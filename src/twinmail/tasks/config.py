@@ -34,8 +34,8 @@ def config(context: Any, address: str = "", file: str = "", json_: bool = False)
         else:
             print(f"{address} is refused: no mailbox, alias or catch-all takes it")
         return
-    owners = {one: (box.name,) for box in loaded.mailboxes.values() for one in box.addresses}
-    owners |= loaded.aliases
+    owners: dict[str, tuple[str, ...]] = dict(loaded.aliases)
+    owners |= {one: (box.name,) for box in loaded.mailboxes.values() for one in box.addresses}
     if json_:
         print(json.dumps({"domains": loaded.domains, "addresses": owners, "servers": list(loaded.servers)}))
         return

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-import invoke
-from invoke.parser import ParserContext
+from invoke.parser.context import ParserContext
+from invoke.program import Program as InvokeProgram
 
 from twinmail import __version__
 
 
-class Program(invoke.Program):  # type: ignore[misc]
+class Program(InvokeProgram):
     """invoke's program with our name, version, and ``FILE...`` arguments."""
 
     def __init__(self, namespace: Any) -> None:
@@ -21,6 +21,7 @@ class Program(invoke.Program):  # type: ignore[misc]
             name: context
             for context in self.collection.to_contexts()
             for name in (context.name, *context.aliases)
+            if name
         }
         self.core.unparsed = spread(self.core.unparsed, contexts)
         super().parse_tasks()

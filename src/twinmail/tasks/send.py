@@ -16,6 +16,7 @@ from twinmail.tasks.config import PROJECT
         "to": "envelope recipient, or several with commas (default: our own addresses in To, Cc and Bcc)",
         "from": "envelope sender, '' for the null sender (default: the address in From)",
         "config": "another configuration than twinmail.toml, to know which addresses are ours",
+        "state": "state folder of the running system, as given to ./inv up",
         "json": "print one JSON object",
     },
     iterable=["file"],
@@ -26,6 +27,7 @@ def send(
     to: str = "",
     from_: str | None = None,
     config: str = "",
+    state: str = "",
     json_: bool = False,
 ) -> None:
     """Send message files by SMTP to the running system: ./inv send FILE... [--to ADDR] [--from ADDR]."""
@@ -36,7 +38,7 @@ def send(
     if not file:
         raise PermanentError("nothing to send; name files, folders or mboxes: ./inv send FILE...")
     loaded = Config.load(Path(config) if config else PROJECT / FILE)
-    edge = running(State.of_checkout(PROJECT)).edge
+    edge = running(State.of_checkout(PROJECT, Path(state).absolute() if state else None)).edge
     recipients = [one.strip() for one in to.split(",") if one.strip()]
     results: list[Result] = []
     with Mailer(str(edge["host"]), int(edge["port"])) as mailer:

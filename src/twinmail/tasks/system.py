@@ -27,6 +27,7 @@ RESTARTS = 5
         "runtime": "docker or namespace (default: docker where an engine answers, else namespace)",
         "endpoint": "use the LocalStack that already runs at this URL",
         "config": "another configuration than twinmail.toml",
+        "state": "folder for the mail and everything else that stays (default: .twinmail/local)",
     }
 )
 def up(
@@ -37,6 +38,7 @@ def up(
     runtime: str = "",
     endpoint: str = "",
     config: str = "",
+    state: str = "",
 ) -> None:
     """Run the whole system here and send one message through it, until Ctrl-C."""
     # Stopping by a service manager or a script is as clean as by hand.
@@ -45,23 +47,23 @@ def up(
     from twinmail.local.state import Claim, State
     from twinmail.runtime.select import choose
 
-    state = State.of_checkout(PROJECT)
+    folders = State.of_checkout(PROJECT, Path(state).absolute() if state else None)
     config_file = Path(config).absolute() if config else PROJECT / FILE
     Config.load(config_file)
-    claim = Claim(state)  # held until this process ends
+    claim = Claim(folders)  # held until this process ends
     if not claim.take():
         raise PermanentError("a system already runs here; stop it with Ctrl-C there")
     platform = host_platform()
-    chosen = choose(runtime or None, state.root, state.layers)
+    chosen = choose(runtime or None, folders.root, folders.layers)
     _build(platform, json_)
     if fresh:
         _say("removing the state of earlier runs")
         chosen.remove_leftovers()
-        shutil.rmtree(state.root, ignore_errors=True)
+        shutil.rmtree(folders.root, ignore_errors=True)
 
     from twinmail.local.system import LocalSystem
 
-    system = LocalSystem(state, config_file, chosen, platform, say=_say, endpoint=endpoint or None)
+    system = LocalSystem(folders, config_file, chosen, platform, say=_say, endpoint=endpoint or None)
     try:
         system.start()
         _say("sending the first message")
@@ -77,7 +79,7 @@ def up(
             }
             print(json.dumps(found), flush=True)
         else:
-            _print_table(system, delivered)
+            _print_table(system, delivered, once)
         if not once:
             _supervise(system)
     except KeyboardInterrupt:
@@ -102,7 +104,7 @@ def _first_message(system: Any) -> dict[str, int]:
     return dict(first_message.deliver(edge, message, logins, pki.client_context(system.ca)).milliseconds)
 
 
-def _print_table(system: Any, delivered: dict[str, int]) -> None:
+def _print_table(system: Any, delivered: dict[str, int], once: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -127,6 +129,8 @@ def _print_table(system: Any, delivered: dict[str, int]) -> None:
     width = max(len(name) for name in lines)
     for name, value in lines.items():
         print(f"  {name:<{width}}  {value}")
+    if once:
+        return
     ca, port = system.ca, system.ports[f"{first}-imaps"]
     print("\nTry next, in another terminal:")
     print("  ./inv send tests/messages")
