@@ -129,7 +129,9 @@ class Carrier:
             self._stopping.set()
         self._pool.shutdown(wait=False)
         deadline = self._clock() + seconds
-        for future in list(self._flying.values()):
+        with self._lock:
+            flying = list(self._flying.values())
+        for future in flying:
             try:
                 future.result(max(0.0, deadline - self._clock()))
             except TimeoutError:

@@ -72,12 +72,17 @@ class Push:
         for one in received:
             self._accept(one)
 
+    def drain(self, seconds: float) -> bool:
+        """Wait until every notice in hand is acknowledged or handed back, and return whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._outstanding == 0, max(0.0, seconds))
+
     def _accept(self, notification: Notification) -> None:
         told = notice.read(notification.body, self._bucket)
         if told.junk:
             self._log.warning("junk", notes=list(told.junk)[:10], body=notification.body[:500])
         if not told.keys:
-            self._acknowledge(notification)
+            self._queue.acknowledge(notification)
             return
         with self._changed:
             self._outstanding += 1
@@ -101,8 +106,12 @@ class Push:
         try:
             # Durable delivery and ledger first: acknowledging is the last step.
             if all(one.settled for one in outcomes):
-                self._acknowledge(notification)
-            elif Outcome.STOPPED not in outcomes:
+                self._queue.acknowledge(notification)
+                self._checkpoint("acknowledged")
+            elif Outcome.STOPPED in outcomes:
+                # The next start need not wait for it.
+                self._queue.release(notification, 0)
+            else:
                 seconds = int(pause(notification.attempt, base=2.0, cap=_RELEASE_CAP_SECONDS))
                 self._queue.release(notification, seconds)
         except QueueUnavailable as error:
@@ -112,7 +121,3 @@ class Push:
             with self._changed:
                 self._outstanding -= 1
                 self._changed.notify_all()
-
-    def _acknowledge(self, notification: Notification) -> None:
-        self._queue.acknowledge(notification)
-        self._checkpoint("acknowledged")

@@ -1,6 +1,7 @@
 """The service: opens the ledger, recovers, runs push and poll until it is told to stop."""
 
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -99,7 +100,10 @@ class Service:
             self._poll = Poll(self._source, carrier, self._log, self._options.poll_seconds)
             self._start("poll", self._poll.run)
         self._stopping.wait()
+        deadline = time.monotonic() + STOP_SECONDS
         ended = carrier.stop(STOP_SECONDS)
+        if self._push is not None:
+            ended = self._push.drain(deadline - time.monotonic()) and ended
         ledger.close()
         self._log.info("stopped", in_hand="finished" if ended else "left for the next start")
         return 1 if self._failed else 0

@@ -1,0 +1,202 @@
+"""What the syncer may rely on of the bucket and of the queue: in memory and in LocalStack alike."""
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pytest
+
+from tests.localstack_process import REGION, LocalStackProcess
+from tests.log_simulator import LogSimulator, QueueSimulator, moment
+from twinmail.layout import MANIFEST, manifest_key
+from twinmail.sync.s3 import PAGE, S3Source
+from twinmail.sync.source import ObjectMissing, Queue, QueueUnavailable, Source, SourceUnavailable
+from twinmail.sync.sqs import SqsQueue
+
+
+class Objects(Protocol):
+    """How a test fills the bucket."""
+
+    def put(self, key: str, data: bytes) -> None: ...
+
+
+@dataclass
+class Bucket:
+    source: Source
+    objects: Objects
+
+
+class RealObjects:
+    def __init__(self, client: Any, bucket: str) -> None:
+        self._client, self._bucket = client, bucket
+
+    def put(self, key: str, data: bytes) -> None:
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=data)
+
+
+@pytest.fixture
+def cloud(localstack: LocalStackProcess, monkeypatch: pytest.MonkeyPatch) -> LocalStackProcess:
+    """The environment that a container gets: the standard variables of the SDKs."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", localstack.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    return localstack
+
+
+@pytest.fixture(params=["memory", "localstack"])
+def bucket(request: pytest.FixtureRequest) -> Bucket:
+    if request.param == "memory":
+        simulator = LogSimulator(page=PAGE)
+        return Bucket(simulator, simulator)
+    cloud: LocalStackProcess = request.getfixturevalue("cloud")
+    client, name = cloud.client("s3"), f"sync-{uuid.uuid4().hex[:12]}"
+    client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    return Bucket(S3Source(name, REGION), RealObjects(client, name))
+
+
+def key(number: int) -> str:
+    return f"manifest/2026/11/22/{number:06}.000000Z-a.json"
+
+
+def listed(source: Source, offset: str) -> list[str]:
+    return [one for page in source.keys_after(offset) for one in page]
+
+
+class TestSource:
+    def test_empty_log(self, bucket: Bucket) -> None:
+        assert listed(bucket.source, MANIFEST) == []
+
+    def test_keys_after_an_offset_in_order(self, bucket: Bucket) -> None:
+        for number in (3, 1, 2):
+            bucket.objects.put(key(number), b"")
+        bucket.objects.put("processed/2026/11/22/a.eml", b"")
+        bucket.objects.put("state/x", b"")
+        assert listed(bucket.source, MANIFEST) == [key(1), key(2), key(3)]
+        assert listed(bucket.source, key(1)) == [key(2), key(3)]
+        assert listed(bucket.source, key(1)[:-20]) == [key(1), key(2), key(3)]
+        assert listed(bucket.source, "manifest/2026/11/22/") == [key(1), key(2), key(3)]
+        assert listed(bucket.source, "manifest/2026/11/23/") == []
+
+    def test_more_than_one_page(self, bucket: Bucket) -> None:
+        keys = [key(number) for number in range(PAGE + 5)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda one: bucket.objects.put(one, b""), reversed(keys)))
+        pages = list(bucket.source.keys_after(MANIFEST))
+        assert [one for page in pages for one in page] == keys
+        assert max(map(len, pages)) <= PAGE
+
+    @pytest.mark.parametrize(
+        "odd", ["manifest//x", "manifest/2026/../x", "manifest/2026/./x", "manifest/ä b+%c"]
+    )
+    def test_odd_keys_do_not_hide_the_others(self, bucket: Bucket, odd: str) -> None:
+        for number in (1, 2):
+            bucket.objects.put(key(number), b"")
+        bucket.objects.put(odd, b"")
+        assert listed(bucket.source, MANIFEST) == sorted([odd, key(1), key(2)])
+
+    @pytest.mark.parametrize("size", [0, 1, 100_000, 3 * (1 << 20) + 7])
+    def test_octets_of_an_object(self, bucket: Bucket, size: int) -> None:
+        data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+        bucket.objects.put("processed/2026/11/22/a.eml", data)
+        assert b"".join(bucket.source.read("processed/2026/11/22/a.eml")) == data
+
+    @pytest.mark.parametrize("absent", ["processed/2026/11/22/b.eml", "manifest/none"])
+    def test_missing_object(self, bucket: Bucket, absent: str) -> None:
+        with pytest.raises(ObjectMissing, match=rf"{absent}: there is no such object"):
+            b"".join(bucket.source.read(absent))
+
+
+def test_missing_bucket_is_an_outage_and_over_when_it_is_there(cloud: LocalStackProcess) -> None:
+    name = f"sync-{uuid.uuid4().hex[:12]}"
+    source = S3Source(name, REGION)
+    with pytest.raises(SourceUnavailable, match="NoSuchBucket"):
+        listed(source, MANIFEST)
+    with pytest.raises(SourceUnavailable, match="NoSuchBucket"):
+        list(source.read(key(1)))
+    client = cloud.client("s3")
+    client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    assert listed(source, MANIFEST) == []
+
+
+def test_key_that_the_library_refuses_is_about_that_object_only(cloud: LocalStackProcess) -> None:
+    with pytest.raises(ObjectMissing, match="cannot be read"):
+        list(S3Source("any", REGION).read("processed//a"))
+
+
+def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    source = S3Source("any", REGION)
+    with pytest.raises(SourceUnavailable, match=r"^s3://any: .*check the network"):
+        listed(source, MANIFEST)
+    with pytest.raises(SourceUnavailable):
+        list(source.read(key(1)))
+    with pytest.raises(QueueUnavailable, match=r"^queue any: .*check the network"):
+        SqsQueue("any", REGION).receive()
+
+
+@dataclass
+class Letterbox:
+    queue: Queue
+    send: Any
+
+
+@pytest.fixture(params=["memory", "localstack"])
+def letterbox(request: pytest.FixtureRequest) -> Iterator[Letterbox]:
+    if request.param == "memory":
+        simulator = QueueSimulator()
+        yield Letterbox(simulator, simulator.send)
+        return
+    cloud: LocalStackProcess = request.getfixturevalue("cloud")
+    client, name = cloud.client("sqs"), f"sync-{uuid.uuid4().hex[:12]}"
+    url = client.create_queue(QueueName=name)["QueueUrl"]
+    yield Letterbox(SqsQueue(name, REGION), lambda body: client.send_message(QueueUrl=url, MessageBody=body))
+    client.delete_queue(QueueUrl=url)
+
+
+class TestQueue:
+    def test_sent_is_received_and_acknowledged_is_gone(self, letterbox: Letterbox) -> None:
+        letterbox.queue.connect()
+        letterbox.send("one")
+        (first,) = letterbox.queue.receive()
+        assert (first.body, first.attempt) == ("one", 1)
+        letterbox.queue.acknowledge(first)
+        letterbox.send("two")
+        assert [one.body for one in letterbox.queue.receive()] == ["two"]
+
+    def test_released_is_received_again(self, letterbox: Letterbox) -> None:
+        letterbox.send("one")
+        (first,) = letterbox.queue.receive()
+        letterbox.queue.release(first, 0)
+        (second,) = letterbox.queue.receive()
+        assert (second.body, second.attempt) == ("one", 2)
+
+    def test_received_is_not_received_at_once_again(self, letterbox: Letterbox) -> None:
+        letterbox.send("one")
+        assert [one.body for one in letterbox.queue.receive()] == ["one"]
+        letterbox.send("two")
+        assert [one.body for one in letterbox.queue.receive()] == ["two"]
+
+
+def test_queue_made_again_is_found_again(cloud: LocalStackProcess) -> None:
+    client, name = cloud.client("sqs"), f"sync-{uuid.uuid4().hex[:12]}"
+    queue = SqsQueue(name, REGION)
+    with pytest.raises(QueueUnavailable, match=f"queue {name}: "):
+        queue.connect()
+    url = client.create_queue(QueueName=name)["QueueUrl"]
+    client.send_message(QueueUrl=url, MessageBody="one")
+    assert [one.body for one in queue.receive()] == ["one"]
+    client.delete_queue(QueueUrl=url)
+    with pytest.raises(QueueUnavailable):
+        queue.receive()
+    url = client.create_queue(QueueName=name)["QueueUrl"]
+    client.send_message(QueueUrl=url, MessageBody="two")
+    assert [one.body for one in queue.receive()] == ["two"]
+    client.delete_queue(QueueUrl=url)
+
+
+def test_manifest_keys_are_keys_that_the_library_takes() -> None:
+    assert "//" not in manifest_key("a", moment())
