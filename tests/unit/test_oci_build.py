@@ -84,6 +84,7 @@ def test_finding_nothing_to_do_needs_nothing_heavy(root: Path) -> None:
     run(root)
     program = f"""
 import sys
+sys.path.insert(0, {str(PROJECT / "src")!r})
 from pathlib import Path
 from twinmail.oci.stamp import unchanged
 assert unchanged(Path({str(root)!r}), Path({str(root / ".twinmail/images")!r}), [], {PLATFORMS!r}, True)
