@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.localstack_process import REGION, LocalStackProcess
 from tests.log_simulator import LogSimulator, QueueSimulator, moment
 from twinmail.layout import MANIFEST, manifest_key
+from twinmail.sync.aws import Aws, NoCredentials
 from twinmail.sync.s3 import PAGE, S3Source
 from twinmail.sync.source import ObjectMissing, Queue, QueueUnavailable, Source, SourceUnavailable
 from twinmail.sync.sqs import SqsQueue
@@ -53,7 +55,7 @@ def bucket(request: pytest.FixtureRequest) -> Bucket:
     cloud: LocalStackProcess = request.getfixturevalue("cloud")
     client, name = cloud.client("s3"), f"sync-{uuid.uuid4().hex[:12]}"
     client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
-    return Bucket(S3Source(name, REGION), RealObjects(client, name))
+    return Bucket(S3Source(name, Aws(REGION)), RealObjects(client, name))
 
 
 def key(number: int) -> str:
@@ -110,7 +112,7 @@ class TestSource:
 
 def test_missing_bucket_is_an_outage_and_over_when_it_is_there(cloud: LocalStackProcess) -> None:
     name = f"sync-{uuid.uuid4().hex[:12]}"
-    source = S3Source(name, REGION)
+    source = S3Source(name, Aws(REGION))
     with pytest.raises(SourceUnavailable, match="NoSuchBucket"):
         listed(source, MANIFEST)
     with pytest.raises(SourceUnavailable, match="NoSuchBucket"):
@@ -122,20 +124,30 @@ def test_missing_bucket_is_an_outage_and_over_when_it_is_there(cloud: LocalStack
 
 def test_key_that_the_library_refuses_is_about_that_object_only(cloud: LocalStackProcess) -> None:
     with pytest.raises(ObjectMissing, match="cannot be read"):
-        list(S3Source("any", REGION).read("processed//a"))
+        list(S3Source("any", Aws(REGION)).read("processed//a"))
 
 
 def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    source = S3Source("any", REGION)
+    source = S3Source("any", Aws(REGION))
     with pytest.raises(SourceUnavailable, match=r"^s3://any: .*check the network"):
         listed(source, MANIFEST)
     with pytest.raises(SourceUnavailable):
         list(source.read(key(1)))
     with pytest.raises(QueueUnavailable, match=r"^queue any: .*check the network"):
-        SqsQueue("any", REGION).receive()
+        SqsQueue("any", Aws(REGION)).receive()
+
+
+def test_no_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(NoCredentials, match="no AWS credentials; set AWS_ACCESS_KEY_ID"):
+        S3Source("any", Aws(REGION))
 
 
 @dataclass
@@ -153,7 +165,9 @@ def letterbox(request: pytest.FixtureRequest) -> Iterator[Letterbox]:
     cloud: LocalStackProcess = request.getfixturevalue("cloud")
     client, name = cloud.client("sqs"), f"sync-{uuid.uuid4().hex[:12]}"
     url = client.create_queue(QueueName=name)["QueueUrl"]
-    yield Letterbox(SqsQueue(name, REGION), lambda body: client.send_message(QueueUrl=url, MessageBody=body))
+    yield Letterbox(
+        SqsQueue(name, Aws(REGION)), lambda body: client.send_message(QueueUrl=url, MessageBody=body)
+    )
     client.delete_queue(QueueUrl=url)
 
 
@@ -183,7 +197,7 @@ class TestQueue:
 
 def test_queue_made_again_is_found_again(cloud: LocalStackProcess) -> None:
     client, name = cloud.client("sqs"), f"sync-{uuid.uuid4().hex[:12]}"
-    queue = SqsQueue(name, REGION)
+    queue = SqsQueue(name, Aws(REGION))
     with pytest.raises(QueueUnavailable, match=f"queue {name}: "):
         queue.connect()
     url = client.create_queue(QueueName=name)["QueueUrl"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from twinmail.config import Config
 from twinmail.errors import PermanentError
+from twinmail.sync.aws import Aws
 from twinmail.sync.health import Health
 from twinmail.sync.log import Log
 from twinmail.sync.s3 import S3Source
@@ -62,8 +63,9 @@ def main(arguments: Sequence[str], log: Log) -> int:
         poll_seconds=told.poll_seconds,
         checkpoint=Crash.parse(told.crash_at) if told.crash_at else no_checkpoint,
     )
-    source = S3Source(config.bucket, config.region)
-    queue = None if told.no_push else SqsQueue(config.queue(told.server), config.region)
+    aws = Aws(config.region)
+    source = S3Source(config.bucket, aws)
+    queue = None if told.no_push else SqsQueue(config.queue(told.server), aws)
     service = Service(config, options, source, queue, log)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())

@@ -7,18 +7,15 @@ whatever ``AWS_ENDPOINT_URL`` says.
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
-import boto3
 import obstore
 from botocore.config import Config as Settings
 from botocore.exceptions import BotoCoreError, ClientError
-from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError, InvalidPathError
 from obstore.store import S3Store
 
-from twinmail.errors import PermanentError
 from twinmail.layout import MANIFEST
+from twinmail.sync.aws import Aws
 from twinmail.sync.source import ObjectMissing, SourceUnavailable
 
 PAGE = 1000
@@ -27,31 +24,18 @@ _PIECE = 1 << 20
 _REQUEST = timedelta(minutes=10)
 _STALL = timedelta(seconds=20)
 _CONNECT = timedelta(seconds=5)
-# Below the 10 minutes that the SDK guarantees session credentials to stay valid.
-_CREDENTIALS = timedelta(minutes=5)
-
-
-class NoCredentials(PermanentError):
-    """The SDK's standard places hold no credentials."""
 
 
 class S3Source:
     """The manifest and the messages in *bucket*."""
 
-    def __init__(self, bucket: str, region: str) -> None:
+    def __init__(self, bucket: str, aws: Aws) -> None:
         self.bucket = bucket
-        self._session = boto3.Session(region_name=region)
-        try:
-            credentials = Boto3CredentialProvider(self._session, ttl=_CREDENTIALS)
-        except ValueError as error:
-            raise NoCredentials(
-                "no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or any other of the "
-                "AWS SDK's standard ways"
-            ) from error
+        self._aws = aws
         self._store = S3Store(
             bucket,
-            region=region,
-            credential_provider=credentials,
+            region=aws.region,
+            credential_provider=aws.credentials(),
             client_options={
                 # Permission, not choice: the scheme is the endpoint's, https unless a test's says http.
                 "allow_http": True,
@@ -90,7 +74,7 @@ class S3Source:
     def _sdk_keys_after(self, offset: str) -> Iterator[list[str]]:
         settings = Settings(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 2})
         try:
-            client: Any = self._session.client("s3", config=settings)
+            client = self._aws.client("s3", settings)
             pages = client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=MANIFEST, StartAfter=offset
             )

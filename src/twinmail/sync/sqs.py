@@ -1,11 +1,11 @@
-"""The queue of this server in SQS, by boto3."""
+"""The queue of this server in SQS, by botocore."""
 
 from typing import Any
 
-import boto3
 from botocore.config import Config as Settings
 from botocore.exceptions import BotoCoreError, ClientError
 
+from twinmail.sync.aws import Aws
 from twinmail.sync.source import Notification, QueueUnavailable
 
 # The longest wait that SQS allows; an empty answer costs the same after 1 second.
@@ -19,7 +19,7 @@ _BATCH = 10
 class SqsQueue:
     """The queue *name*."""
 
-    def __init__(self, name: str, region: str) -> None:
+    def __init__(self, name: str, aws: Aws) -> None:
         self.name = name
         settings = Settings(
             connect_timeout=5,
@@ -27,7 +27,7 @@ class SqsQueue:
             retries={"total_max_attempts": 1},
             max_pool_connections=16,
         )
-        self._client: Any = boto3.Session(region_name=region).client("sqs", config=settings)
+        self._client = aws.client("sqs", settings)
         self._url: str | None = None
 
     def connect(self) -> None:
