@@ -11,9 +11,9 @@ from typing import Any
 import boto3
 
 from twinmail.local.state import State
+from twinmail.runtime.emulation import host_platform
 from twinmail.runtime.interface import Container, ContainerSpec, Exited, Mount, Runtime
 from twinmail.tasks.config import PROJECT
-from twinmail.tasks.system import host_platform
 
 IMAGES = State.of_checkout(PROJECT).images
 REGION = "eu-central-1"

@@ -10,9 +10,9 @@ from tests.e2e.mail import Accepted, Client, Sender
 from twinmail.local import accounts, pki
 from twinmail.local.state import LOOPBACK, State
 from twinmail.local.system import LocalSystem
+from twinmail.runtime.emulation import host_platform
 from twinmail.runtime.select import available, choose
 from twinmail.tasks.config import PROJECT
-from twinmail.tasks.system import host_platform
 
 SERVERS = ("primary", "backup")
 CROWD = tuple(f"u{number:02}" for number in range(40))

@@ -9,10 +9,10 @@ from testinfra.host import Host
 from tests.image.dovecot import Dovecot
 from twinmail.local.state import State
 from twinmail.oci.layout import DEBUG
+from twinmail.runtime.emulation import host_platform
 from twinmail.runtime.interface import Container, ContainerSpec, Runtime
 from twinmail.runtime.select import available, choose
 from twinmail.tasks.config import PROJECT
-from twinmail.tasks.system import host_platform
 
 IMAGES = State.of_checkout(PROJECT).images
 

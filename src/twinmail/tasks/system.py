@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform as host
 import shutil
 import signal
 import subprocess
@@ -45,6 +44,7 @@ def up(
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     from twinmail.config import FILE, Config
     from twinmail.local.state import Claim, State
+    from twinmail.runtime.emulation import host_platform
     from twinmail.runtime.select import choose
 
     folders = State.of_checkout(PROJECT, Path(state).absolute() if state else None)
@@ -160,15 +160,6 @@ def _build(platform: str, quiet: bool) -> None:
     result = subprocess.run(argv, check=False, stdout=sys.stderr if quiet else None)
     if result.returncode:
         raise PermanentError("the images could not be built; see above")
-
-
-def host_platform() -> str:
-    """The platform of this machine, in OCI terms."""
-    machine = host.machine()
-    platforms = {"x86_64": "linux/amd64", "aarch64": "linux/arm64", "arm64": "linux/arm64"}
-    if machine not in platforms:
-        raise PermanentError(f"no images for this machine: expected x86_64 or aarch64, got {machine}")
-    return platforms[machine]
 
 
 def _seconds_since_start() -> float:
