@@ -201,7 +201,7 @@ def test_store_away_is_said_once_and_recovers(syncer: Syncer) -> None:
     until(lambda: syncer.queue.depth == 0, "acknowledged")
     assert [one["what"] for one in syncer.said("unavailable")] == ["s3"]
     assert [one["what"] for one in syncer.said("available")] == ["s3"]
-    assert syncer.status["ready"]
+    until(lambda: syncer.status["ready"], "ready")
 
 
 def test_queue_away_is_said_once_and_does_not_stop_polling(syncer: Syncer) -> None:
