@@ -40,7 +40,7 @@ class EngineImages:
                     f"{image.config.parents[2]}: the Docker engine did not take the image for "
                     f"{image.platform}: {problem or 'it holds it under another digest'}; build it again"
                 )
-            self._prune(image)
+            self._prune(image, held["Id"])
         identity = held["Id"]
         # The classic store names an image by its config, containerd's store by its manifest.
         if identity not in (image.config_digest, image.manifest_digest):
@@ -66,11 +66,14 @@ class EngineImages:
             return found
         return None
 
-    def _prune(self, image: Image) -> None:
-        """Remove the oldest contents of an image: every change of code loads another."""
-        found = self._client.images.list(archive.repository(image))
+    def _prune(self, image: Image, wanted: str) -> None:
+        """Remove the oldest contents of an image: every change of code loads another.
+
+        Never the one that is *wanted* now: the engine may hold it since long ago, under an old time.
+        """
+        found = [one for one in self._client.images.list(archive.repository(image)) if one.id != wanted]
         found.sort(key=lambda one: str(one.attrs.get("Metadata", {}).get("LastTagTime")), reverse=True)
-        for old in found[KEPT:]:
+        for old in found[KEPT - 1 :]:
             try:
                 self._client.images.remove(old.id)
             except APIError:
