@@ -190,6 +190,20 @@ def test_entry_later_than_the_overlap_is_found_by_the_audit(syncer: Syncer) -> N
     syncer.wait(2)
 
 
+def test_late_entry_that_fails_at_the_audit_is_tried_again(syncer: Syncer) -> None:
+    add(syncer, 1, seconds=-60)
+    syncer.start(push=False)
+    syncer.wait(1)
+    syncer.stop()
+    add(syncer, 2, seconds=-3 * 86400)
+    body_key = next(one for one in syncer.log.objects if one.endswith("/m2.eml"))
+    body = syncer.log.objects.pop(body_key)
+    syncer.start(push=False)
+    until(lambda: len(syncer.said("audited")) == 2, "audit")
+    syncer.log.objects[body_key] = body
+    syncer.wait(2)
+
+
 def test_store_away_is_said_once_and_recovers(syncer: Syncer) -> None:
     syncer.log.fault = DOWN
     syncer.start()

@@ -58,6 +58,8 @@ class Poll:
         self._seconds = seconds
         self._clock = clock
         self._audited: date | None = None
+        # Found by an audit and failed: too old for the listing from the cursor to find them again.
+        self._late: set[str] = set()
 
     def run(self, stopping: threading.Event) -> None:
         """List until *stopping*."""
@@ -71,6 +73,7 @@ class Poll:
         """List what is due, and return whether all of it got to its end."""
         try:
             listing = self.advance()
+            _, self._late = self._carry(Listing(), sorted(self._late), frozenset())
             if listing.complete and self._audited != self._clock().date():
                 listing = self.audit()
         except SourceUnavailable as error:
@@ -120,12 +123,13 @@ class Poll:
         offset = audit_after(self._clock())
         expected, met = ledger.settled_after(offset), 0
         parked = frozenset(ledger.parked())
-        listing, _ = self._carry(Listing(), sorted(parked), frozenset())
+        listing, late = self._carry(Listing(), sorted(parked), frozenset())
         for keys in self._source.keys_after(offset):
             self._carrier.store.worked()
             settled = ledger.settled(keys)
             met += len(settled)
-            listing, _ = self._carry(listing, keys, settled)
+            listing, left = self._carry(listing, keys, settled)
+            late |= left
             if self._carrier.store.down or self._carrier.disk.down:
                 return listing
         self._suspect(met == 0 and expected > 0, f"the log lists nothing after {offset}")
@@ -133,6 +137,7 @@ class Poll:
             self._log.warning(
                 "entries gone", after=offset, count=expected - met, note="nothing is deleted here"
             )
+        self._late |= late
         self._audited = today
         self._log.info("audited", after=offset, entries=listing.listed, carried=listing.carried)
         return replace(listing, complete=True)
