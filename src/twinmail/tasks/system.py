@@ -129,6 +129,8 @@ def _print_table(system: Any, delivered: dict[str, int], once: bool) -> None:
     width = max(len(name) for name in lines)
     for name, value in lines.items():
         print(f"  {name:<{width}}  {value}")
+    # Before the progress on standard error goes on, wherever the two lead.
+    sys.stdout.flush()
     if once:
         return
     ca, port = system.ca, system.ports[f"{first}-imaps"]
