@@ -153,6 +153,22 @@ def test_it_stays_up_takes_mail_and_ends_with_ctrl_c(foreground: Foreground, run
     assert not choose(runtime_name, state.root, state.layers).remove_leftovers()
 
 
+def test_sigterm_ends_it_also_where_a_shell_made_it_ignore_ctrl_c(folder: Path, runtime_name: str) -> None:
+    argv = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *up(folder, runtime_name)]
+    with (folder / "up.log").open("w+") as log:
+        process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            deadline = time.monotonic() + 240
+            while "Ctrl-C stops it" not in (folder / "up.log").read_text():
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.1)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert "stopped; the mail is kept" in (folder / "up.log").read_text()
+
+
 def test_a_part_that_dies_is_started_again(foreground: Foreground) -> None:
     foreground.wait_for("Ctrl-C stops it")
     state = State.of_checkout(PROJECT, foreground.folder / "state")

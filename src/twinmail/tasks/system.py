@@ -40,8 +40,10 @@ def up(
     state: str = "",
 ) -> None:
     """Run the whole system here and send one message through it, until Ctrl-C."""
-    # Stopping by a service manager or a script is as clean as by hand.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Stopping by a service manager or a script is as clean as by hand; and a shell starts what runs in its
+    # background with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from twinmail.config import FILE, Config
     from twinmail.local.state import Claim, State
     from twinmail.runtime.emulation import host_platform
@@ -97,11 +99,15 @@ def _first_message(system: Any) -> dict[str, int]:
 
     config = system.config
     user = accounts.demo_user(system.state, config)
-    address = next(one for one in config.mailboxes[user.name].addresses if not one.startswith("*"))
-    message = first_message.compose(f"hello@{config.domains[0]}", address)
+    message = first_message.compose(f"hello@{config.domains[0]}", _address(config, user.name))
     edge = (system.describe().edge["host"], system.ports["edge"])
     logins = {server: system.account(server, user) for server in config.servers}
     return dict(first_message.deliver(edge, message, logins, pki.client_context(system.ca)).milliseconds)
+
+
+def _address(config: Any, mailbox: str) -> str:
+    """An address of *mailbox* that is no catch-all; the demo user has one."""
+    return next(str(one) for one in config.mailboxes[mailbox].addresses if not one.startswith("*"))
 
 
 def _print_table(system: Any, delivered: dict[str, int], once: bool) -> None:
@@ -135,7 +141,7 @@ def _print_table(system: Any, delivered: dict[str, int], once: bool) -> None:
         return
     ca, port = system.ca, system.ports[f"{first}-imaps"]
     print("\nTry next, in another terminal:")
-    print("  ./inv send tests/messages")
+    print(f"  ./inv send tests/messages --to {_address(system.config, user.name)}")
     print(f"  openssl s_client -quiet -verify_return_error -CAfile '{ca}' -connect 127.0.0.1:{port}")
     print(f"  a mail client: IMAP, 127.0.0.1, port {port}, SSL/TLS, the user and password above")
     print("\nCtrl-C stops it and keeps the mail.", flush=True)
