@@ -78,6 +78,9 @@ def foreground(folder: Path, runtime_name: str) -> Iterator[Foreground]:
         started.process.send_signal(signal.SIGTERM)
         started.process.wait(60)
     started.log.close()
+    # Whenever it was interrupted: nothing is left.
+    state = State.of_checkout(PROJECT, folder / "state")
+    assert not choose(runtime_name, state.root, state.layers).remove_leftovers()
 
 
 def test_once_says_in_json_when_each_server_had_the_message(folder: Path, runtime_name: str) -> None:

@@ -4,11 +4,13 @@ import http.client
 import os
 import re
 import shutil
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +96,10 @@ class LocalSystem:
     def stop(self) -> None:
         """Stop everything, LocalStack last, so that nobody misses it on the way; state folders stay."""
         clients = [name for name in self.containers if name != "localstack"]
-        with ThreadPoolExecutor(max(1, len(clients))) as pool:
+        with _uninterrupted(), ThreadPoolExecutor(max(1, len(clients))) as pool:
             for _ in pool.map(self.stop_container, clients):
                 pass
-        self.stop_container("localstack")
+            self.stop_container("localstack")
 
     def start_localstack(self) -> None:
         """Start LocalStack, unless the user brought one."""
@@ -241,7 +243,9 @@ class LocalSystem:
             self.runtime.prepare_volume(settings)
 
     def _start(self, spec: ContainerSpec) -> None:
-        self.containers[spec.name] = self.runtime.start(spec)
+        # Interrupted in between, a started container would be nobody's, and stay.
+        with _uninterrupted():
+            self.containers[spec.name] = self.runtime.start(spec)
 
     def _wait(self, name: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -265,6 +269,24 @@ class LocalSystem:
             return "  (it is not ours)"
         text = container.logs().decode("utf-8", "replace").splitlines()[-lines:]
         return "\n".join(f"  {line}" for line in text) or "  (empty)"
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the end, then interrupt; outside the main thread nothing to do."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda one, _: pending.append(one)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if pending:
+        raise KeyboardInterrupt
 
 
 def _http_ok(address: str, path: str) -> bool:
