@@ -11,6 +11,7 @@ from urllib.parse import quote_plus
 from twinmail.layout import MANIFEST, manifest_key, processed_key
 from twinmail.manifest import INBOX, Delivery, Entry
 from twinmail.sync.source import Notification, ObjectMissing, QueueUnavailable, SourceUnavailable
+from twinmail.sync.state_store import Conflict, Stored
 
 BUCKET = "tests-example-mail"
 
@@ -99,6 +100,62 @@ class LogSimulator:
         data = self.objects[key]
         for start in range(0, len(data), 4096):
             yield data[start : start + 4096]
+
+    def _fail(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+
+class StateSimulator:
+    """A `StateStore` in memory.
+
+    Attributes:
+        objects: octets by key.
+        fault: raised by every call while it is set.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.fault: Exception | None = None
+        self._etags: dict[str, str] = {}
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Stored | None:
+        self._fail()
+        with self._lock:
+            return Stored(self.objects[key], self._etags[key]) if key in self.objects else None
+
+    def create(self, key: str, data: bytes) -> str:
+        self._fail()
+        with self._lock:
+            if key in self.objects:
+                raise Conflict(f"s3://{BUCKET}/{key}: exists")
+            return self._put(key, data)
+
+    def replace(self, key: str, data: bytes, etag: str) -> str:
+        self._fail()
+        with self._lock:
+            if self._etags.get(key) != etag:
+                raise Conflict(f"s3://{BUCKET}/{key}: expected version {etag}, got another")
+            return self._put(key, data)
+
+    def put(self, key: str, data: bytes) -> str:
+        """Write whatever is there: what tests and the tools do."""
+        with self._lock:
+            return self._put(key, data)
+
+    def keys(self, prefix: str, after: str = "") -> Iterator[str]:
+        self._fail()
+        with self._lock:
+            found = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
+        yield from found
+
+    def _put(self, key: str, data: bytes) -> str:
+        self._count += 1
+        self.objects[key] = data
+        self._etags[key] = f'"{self._count}"'
+        return self._etags[key]
 
     def _fail(self) -> None:
         if self.fault is not None:

@@ -26,6 +26,9 @@ _DOMAIN = re.compile(rf"({_LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]")
 # RFC 5321 dot-string; quoted local parts are legal but nobody owns one, and SES rules cannot hold them.
 _LOCAL = re.compile(r"[a-z0-9!#$%&'/=?^_`{|}~-]+(\.[a-z0-9!#$%&'/=?^_`{|}~-]+)*")
 _PLATFORMS = ("linux/amd64", "linux/arm64")
+_SWITCHES = ("webmail", "submission", "full_text_search")
+# At least one message of the largest size, so that an empty mailbox takes any.
+_QUOTA = (40 * 1024 * 1024, 1 << 50)
 
 
 @dataclass(frozen=True)
@@ -36,28 +39,45 @@ class Limits:
         message_bytes: octets of the largest message accepted (SES stores at most 40 MB in S3).
         parallel_downloads: objects a syncer fetches at once.
         download_bytes: octets a syncer holds in memory at once.
+        quota_bytes: octets of a mailbox on a server, where the mailbox does not say otherwise.
     """
 
     message_bytes: int = 40 * 1024 * 1024
     parallel_downloads: int = 32
     download_bytes: int = 256 * 1024 * 1024
+    quota_bytes: int = 10 * 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Server:
-    """One of the mail servers: its name, its platform and the host name clients connect to."""
+    """One of the mail servers.
+
+    Attributes:
+        host: the name clients connect to.
+        webmail: whether it serves Roundcube.
+        submission: whether it takes mail from clients and sends it on to SES.
+        full_text_search: whether it keeps an index of the words in messages.
+    """
 
     name: str
     platform: str
     host: str
+    webmail: bool = False
+    submission: bool = False
+    full_text_search: bool = True
 
 
 @dataclass(frozen=True)
 class Mailbox:
-    """One IMAP user and the addresses delivered to it (lower case; ``*@domain`` is a catch-all)."""
+    """One IMAP user and the addresses delivered to it (lower case; ``*@domain`` is a catch-all).
+
+    Attributes:
+        quota_bytes: octets of it on a server, if not `Limits.quota_bytes`.
+    """
 
     name: str
     addresses: tuple[str, ...]
+    quota_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +150,26 @@ class Config:
     def rule(self) -> str:
         """Name of the SES receipt rule."""
         return f"{self.stack}-receive"
+
+    def addresses_of(self, mailbox: str) -> tuple[str, ...]:
+        """The addresses that *mailbox* may write from: its own and its aliases, without catch-alls."""
+        own = (one for one in self.mailboxes[mailbox].addresses if not one.startswith("*@"))
+        shared = (address for address, names in self.aliases.items() if mailbox in names)
+        return (*own, *shared)
+
+    def catch_all_domains_of(self, mailbox: str) -> tuple[str, ...]:
+        """The domains whose every other address is delivered to *mailbox*."""
+        addresses = self.mailboxes[mailbox].addresses
+        return tuple(one.removeprefix("*@") for one in addresses if one.startswith("*@"))
+
+    def primary_address(self, mailbox: str) -> str | None:
+        """The address that *mailbox* writes from unless its user chooses another; None if it has none."""
+        return next(iter(self.addresses_of(mailbox)), None)
+
+    def quota_of(self, mailbox: str) -> int:
+        """Octets that *mailbox* may take on a server."""
+        quota = self.mailboxes[mailbox].quota_bytes
+        return self.limits.quota_bytes if quota is None else quota
 
     def queue(self, server: str) -> str:
         """Name of the SQS queue of *server*."""
@@ -274,13 +314,20 @@ class _Reader:
             if not _NAME.fullmatch(name):
                 self._problem(key, "expected a name of lower-case letters, digits, '.', '_' and '-'")
             body = self._table(key, body)
-            self._unknown(f"{key}.", body, ("addresses",))
+            self._unknown(f"{key}.", body, ("addresses", "quota_bytes"))
             addresses = self._strings(f"{key}.addresses", body.get("addresses")) if body else ()
             good = [one for one in addresses if self._address(f"{key}.addresses", one, domains, True)]
             for address in good:
                 self._own(f"{key}.addresses", address, owners)
-            mailboxes[name] = Mailbox(name, tuple(good))
+            quota = self._quota(f"{key}.quota_bytes", body.get("quota_bytes"))
+            mailboxes[name] = Mailbox(name, tuple(good), quota)
         return mailboxes
+
+    def _quota(self, key: str, value: Any) -> int | None:
+        if value is None or (type(value) is int and _QUOTA[0] <= value <= _QUOTA[1]):
+            return value
+        self._problem(key, f"expected a number {_QUOTA[0]} to {_QUOTA[1]}, got {value!r}")
+        return None
 
     def _aliases(
         self, value: Any, domains: tuple[str, ...], mailboxes: Mapping[str, Mailbox], owners: dict[str, str]
@@ -305,12 +352,18 @@ class _Reader:
             if not _SERVER.fullmatch(name):
                 self._problem(key, "expected a name of lower-case letters, digits and '-'")
             body = self._table(key, body)
-            self._unknown(f"{key}.", body, ("platform", "host"))
+            self._unknown(f"{key}.", body, ("platform", "host", *_SWITCHES))
             platform = body.get("platform")
             if platform not in _PLATFORMS:
                 self._problem(f"{key}.platform", f"expected {' or '.join(_PLATFORMS)}, got {platform!r}")
             host = self._text(body, "host", _DOMAIN, "a host name", f"{key}.")
-            servers[name] = Server(name, str(platform), host)
+            switches = {}
+            for switch in _SWITCHES:
+                value = body.get(switch, getattr(Server, switch))
+                if not isinstance(value, bool):
+                    self._problem(f"{key}.{switch}", f"expected true or false, got {value!r}")
+                switches[switch] = value is True
+            servers[name] = Server(name, str(platform), host, **switches)
         return servers
 
     def _limits(self, value: Any) -> Limits:
@@ -322,6 +375,7 @@ class _Reader:
             ("message_bytes", 1024, 40 * 1024 * 1024),
             ("parallel_downloads", 1, 256),
             ("download_bytes", 40 * 1024 * 1024, 1 << 40),
+            ("quota_bytes", *_QUOTA),
         ):
             number = table.get(name, getattr(defaults, name))
             if not isinstance(number, int) or isinstance(number, bool) or not smallest <= number <= largest:

@@ -17,11 +17,24 @@ PREFERRED = {
     "localstack": 4566,
     "edge": 2525,
     "submission": 2587,
+    "submissions": 2465,
     "primary-imaps": 10993,
     "primary-health": 10080,
+    "primary-sieve": 14190,
+    "primary-submission": 10465,
+    "primary-relay": 10025,
+    "primary-webmail": 10443,
     "backup-imaps": 11993,
     "backup-health": 11080,
+    "backup-sieve": 15190,
+    "backup-submission": 11465,
+    "backup-relay": 11025,
+    "backup-webmail": 8443,
 }
+
+
+# What listens on a mail server, each on a port of its own.
+USES = ("imaps", "health", "sieve", "submission", "relay", "webmail")
 
 
 @dataclass(frozen=True)
@@ -91,8 +104,8 @@ def choose_ports(config: Config, remembered: dict[str, int], ephemeral: bool = F
 
     With *ephemeral* only the kernel chooses, so that test systems never meet.
     """
-    services = ["localstack", "edge", "submission"]
-    services += [f"{server}-{use}" for server in config.servers for use in ("imaps", "health")]
+    services = ["localstack", "edge", "submission", "submissions"]
+    services += [f"{server}-{use}" for server in config.servers for use in USES]
     chosen: dict[str, int] = {}
     for service in services:
         wishes = [] if ephemeral else [remembered.get(service, 0), PREFERRED.get(service, 0)]

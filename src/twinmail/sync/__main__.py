@@ -9,12 +9,16 @@ from pathlib import Path
 
 from twinmail.config import Config
 from twinmail.errors import PermanentError
+from twinmail.ledger import Ledger
 from twinmail.sync.aws import Aws
+from twinmail.sync.carrier import Carrier
+from twinmail.sync.chores import Chore
 from twinmail.sync.health import Health
 from twinmail.sync.log import Log
 from twinmail.sync.s3 import S3Source
 from twinmail.sync.service import Options, Service
 from twinmail.sync.sqs import SqsQueue
+from twinmail.sync.state_store import S3StateStore
 from twinmail.sync.steps import Crash, no_checkpoint
 
 
@@ -66,7 +70,13 @@ def main(arguments: Sequence[str], log: Log) -> int:
     aws = Aws(config.region)
     source = S3Source(config.bucket, aws)
     queue = None if told.no_push else SqsQueue(config.queue(told.server), aws)
-    service = Service(config, options, source, queue, log)
+    state = S3StateStore(config.bucket, aws)
+
+    def chores(ledger: Ledger, carrier: Carrier) -> list[Chore]:
+        """What this server does besides carrying messages, in the order of their turns."""
+        return []
+
+    service = Service(config, options, source, queue, log, chores)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     health = Health(told.host, told.health_port, service.status)

@@ -33,6 +33,10 @@ def metrics(status: Status) -> str:
         f'twinmail_syncer_outage{{what="{name}"}} {int(trouble is not None)}'
         for name, trouble in status["outages"].items()
     ]
+    lines += [
+        f'twinmail_syncer_chore_failing{{chore="{name}"}} {int(one["error"] is not None)}'
+        for name, one in status["chores"].items()
+    ]
     return "\n".join(lines) + "\n"
 
 

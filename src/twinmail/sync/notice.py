@@ -1,4 +1,4 @@
-"""What a message of the queue says: which manifest entries are new; pure.
+"""What a message of the queue says: which manifest entries and shared states are new; pure.
 
 S3 writes event notifications (https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html),
 SNS delivers them raw or wrapped in an envelope of its own. Keys in them are URL-encoded as in a form.
@@ -9,14 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-from twinmail.layout import MANIFEST
+from twinmail.layout import MANIFEST, STATE
 
 
 @dataclass(frozen=True)
 class Notice:
-    """The manifest *keys* announced, and what in it was *junk*, for the log."""
+    """What was announced.
+
+    Attributes:
+        keys: manifest keys.
+        state: keys under ``state/``.
+        junk: what in it was neither, for the log.
+    """
 
     keys: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
     junk: tuple[str, ...] = ()
 
 
@@ -34,14 +41,17 @@ def read(body: str, bucket: str) -> Notice:
     if not isinstance(records, list):
         return Notice(junk=("no event of S3",))
     keys: list[str] = []
+    state: list[str] = []
     junk: list[str] = []
     for record in records:
         key = _key(record, bucket)
         if key.startswith(MANIFEST):
             keys.append(key)
+        elif key.startswith(STATE):
+            state.append(key)
         else:
             junk.append(key)
-    return Notice(tuple(dict.fromkeys(keys)), tuple(junk))
+    return Notice(tuple(dict.fromkeys(keys)), tuple(dict.fromkeys(state)), tuple(junk))
 
 
 def _json(text: str) -> Any:

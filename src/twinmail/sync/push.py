@@ -1,6 +1,7 @@
 """Push: the queue announces entries within a second of their commit."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from twinmail.sync import notice
@@ -19,6 +20,8 @@ _RELEASE_CAP_SECONDS = 120.0
 class Push:
     """Receives from *queue*, has the entries carried, and acknowledges what is durably delivered.
 
+    What is announced of the shared state goes to *poke*; who misses that looks by itself before long.
+
     Attributes:
         connected: set once the queue was found.
     """
@@ -31,6 +34,7 @@ class Push:
         log: Log,
         outage: Outage,
         checkpoint: Checkpoint = no_checkpoint,
+        poke: Callable[[str], None] = lambda key: None,
     ) -> None:
         self.connected = threading.Event()
         self._queue = queue
@@ -39,6 +43,7 @@ class Push:
         self._log = log
         self._outage = outage
         self._checkpoint = checkpoint
+        self._poke = poke
         self._outstanding = 0
         self._changed = threading.Condition()
 
@@ -81,6 +86,8 @@ class Push:
         told = notice.read(notification.body, self._bucket)
         if told.junk:
             self._log.warning("junk", notes=list(told.junk)[:10], body=notification.body[:500])
+        for key in told.state:
+            self._poke(key)
         if not told.keys:
             self._queue.acknowledge(notification)
             return

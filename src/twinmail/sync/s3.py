@@ -26,34 +26,51 @@ _STALL = timedelta(seconds=20)
 _CONNECT = timedelta(seconds=5)
 
 
+def open_store(bucket: str, aws: Aws) -> S3Store:
+    """*bucket* as obstore sees it, with time-outs that let an outage be noticed."""
+    return S3Store(
+        bucket,
+        region=aws.region,
+        credential_provider=aws.credentials(),
+        client_options={
+            # Permission, not choice: the scheme is the endpoint's, https unless a test's says http.
+            "allow_http": True,
+            "connect_timeout": _CONNECT,
+            "read_timeout": _STALL,
+            "timeout": _REQUEST,
+        },
+        # A short hiccup only; the syncer has its own patience for outages.
+        retry_config={
+            "max_retries": 2,
+            "retry_timeout": timedelta(seconds=10),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=100),
+                "max_backoff": timedelta(seconds=1),
+                "base": 2,
+            },
+        },
+    )
+
+
+def unavailable(bucket: str, error: Exception) -> SourceUnavailable:
+    """What an *error* of the store means to the syncer."""
+    # The first paragraph is for people; the rest is the library's inner state.
+    text = " ".join(str(error).partition("\n\nDebug source:")[0].split())
+    return SourceUnavailable(f"s3://{bucket}: {text}; check the network, the bucket and its permissions")
+
+
+def bucket_is_gone(error: Exception) -> bool:
+    """Whether "not found" is said of the bucket and not of an object in it."""
+    return "<Code>NoSuchBucket</Code>" in str(error)
+
+
 class S3Source:
     """The manifest and the messages in *bucket*."""
 
     def __init__(self, bucket: str, aws: Aws) -> None:
         self.bucket = bucket
         self._aws = aws
-        self._store = S3Store(
-            bucket,
-            region=aws.region,
-            credential_provider=aws.credentials(),
-            client_options={
-                # Permission, not choice: the scheme is the endpoint's, https unless a test's says http.
-                "allow_http": True,
-                "connect_timeout": _CONNECT,
-                "read_timeout": _STALL,
-                "timeout": _REQUEST,
-            },
-            # A short hiccup only; the syncer has its own patience for outages.
-            retry_config={
-                "max_retries": 2,
-                "retry_timeout": timedelta(seconds=10),
-                "backoff": {
-                    "init_backoff": timedelta(milliseconds=100),
-                    "max_backoff": timedelta(seconds=1),
-                    "base": 2,
-                },
-            },
-        )
+        self._store = open_store(bucket, aws)
 
     def keys_after(self, offset: str) -> Iterator[list[str]]:
         """Pages of manifest keys; see `twinmail.sync.source.Source`."""
@@ -68,7 +85,7 @@ class S3Source:
             # One odd key: list the rest with the SDK, which takes every key.
             pass
         except (BaseError, OSError) as error:
-            raise self._unavailable(error) from error
+            raise unavailable(self.bucket, error) from error
         yield from self._sdk_keys_after(last)
 
     def _sdk_keys_after(self, offset: str) -> Iterator[list[str]]:
@@ -81,7 +98,7 @@ class S3Source:
             for page in pages:
                 yield [one["Key"] for one in page.get("Contents", ())]
         except (BotoCoreError, ClientError) as error:
-            raise self._unavailable(error) from error
+            raise unavailable(self.bucket, error) from error
 
     def read(self, key: str) -> Iterator[bytes]:
         """The octets of an object; see `twinmail.sync.source.Source`."""
@@ -99,13 +116,6 @@ class S3Source:
             raise self._unread(key, error) from error
 
     def _unread(self, key: str, error: Exception) -> SourceUnavailable | ObjectMissing:
-        if isinstance(error, FileNotFoundError) and "<Code>NoSuchBucket</Code>" not in str(error):
+        if isinstance(error, FileNotFoundError) and not bucket_is_gone(error):
             return ObjectMissing(f"s3://{self.bucket}/{key}: there is no such object")
-        return self._unavailable(error)
-
-    def _unavailable(self, error: Exception) -> SourceUnavailable:
-        # The first paragraph is for people; the rest is the library's inner state.
-        text = " ".join(str(error).partition("\n\nDebug source:")[0].split())
-        return SourceUnavailable(
-            f"s3://{self.bucket}: {text}; check the network, the bucket and its permissions"
-        )
+        return unavailable(self.bucket, error)

@@ -3,7 +3,7 @@
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from twinmail.config import Config
 from twinmail.durable_file import NotWritten
 from twinmail.ledger import Ledger, VolumeMissing
 from twinmail.sync.carrier import Carrier
+from twinmail.sync.chores import Chore, Chores
 from twinmail.sync.health import Status
 from twinmail.sync.lock import Locked, lock
 from twinmail.sync.log import Log
@@ -49,13 +50,21 @@ class Service:
     """The syncer of one server."""
 
     def __init__(
-        self, config: Config, options: Options, source: Source, queue: Queue | None, log: Log
+        self,
+        config: Config,
+        options: Options,
+        source: Source,
+        queue: Queue | None,
+        log: Log,
+        chores: Callable[[Ledger, Carrier], Sequence[Chore]] = lambda ledger, carrier: (),
     ) -> None:
         self._config = config
         self._options = options
         self._source = source
         self._queue = queue
         self._log = log
+        self._make_chores = chores
+        self._chores: Chores | None = None
         self._outages = {name: Outage(name, log) for name in ("s3", "sqs", "disk")}
         self._stopping = threading.Event()
         self._carrier: Carrier | None = None
@@ -86,6 +95,8 @@ class Service:
             self._outages["disk"],
             self._options.checkpoint,
         )
+        chores = self._chores = Chores(self._make_chores(ledger, carrier), self._log)
+        self._start("chores", chores.run)
         if self._queue is not None:
             self._push = Push(
                 self._queue,
@@ -94,6 +105,7 @@ class Service:
                 self._log,
                 self._outages["sqs"],
                 self._options.checkpoint,
+                chores.poke,
             )
             self._start("push", self._push.run)
         if self._options.poll:
@@ -101,6 +113,7 @@ class Service:
             self._start("poll", self._poll.run)
         self._stopping.wait()
         deadline = time.monotonic() + STOP_SECONDS
+        chores.stop()
         ended = carrier.stop(STOP_SECONDS)
         if self._push is not None:
             ended = self._push.drain(deadline - time.monotonic()) and ended
@@ -125,6 +138,7 @@ class Service:
             "backlog": (progress.in_flight if progress else 0) + (poll.latest.unfinished if poll else 0),
             "retrying": dict(list(progress.retrying.items())[:_SHOWN]) if progress else {},
             "last": progress.last if progress else None,
+            "chores": self._chores.status() if self._chores else {},
             "suspicion": poll.suspicion if poll else None,
             "parked": {},
             "cursor": None,
