@@ -47,6 +47,34 @@ def test_good_configuration_is_read_whole() -> None:
     )
 
 
+def test_who_may_write_from_which_address() -> None:
+    config = Config.parse(GOOD)
+    assert config.addresses_of("ann") == ("ann@example.org", "all@example.org")
+    assert config.primary_address("ann") == "ann@example.org"
+    assert config.catch_all_domains_of("ann") == ("example.net",)
+    assert config.catch_all_domains_of("bob") == ()
+    nameless = Config.parse(GOOD.replace('"bob@example.org"', '"*@example.org"').replace(', "bob"]', "]"))
+    assert nameless.addresses_of("bob") == ()
+    assert nameless.primary_address("bob") is None
+
+
+def test_a_mailbox_has_the_quota_of_all_unless_it_has_its_own() -> None:
+    config = Config.parse(
+        GOOD.replace('["bob@example.org"]', '["bob@example.org"]\nquota_bytes = 50000000')
+        + "[limits]\nquota_bytes = 100000000\n"
+    )
+    assert (config.quota_of("ann"), config.quota_of("bob")) == (100_000_000, 50_000_000)
+    assert Config.parse(GOOD).quota_of("bob") == 10 * 1024**3
+
+
+def test_a_server_has_search_unless_switched_off_and_the_rest_only_when_switched_on() -> None:
+    server = Config.parse(GOOD).servers["primary"]
+    assert (server.webmail, server.submission, server.full_text_search) == (False, False, True)
+    switched = GOOD + "webmail = true\nsubmission = true\nfull_text_search = false\n"
+    server = Config.parse(switched).servers["primary"]
+    assert (server.webmail, server.submission, server.full_text_search) == (True, True, False)
+
+
 def test_committed_example_is_valid() -> None:
     config = Config.load(Path(__file__).parents[2] / "twinmail.toml")
     assert "pfeiffer.rocks" in config.domains
@@ -119,6 +147,16 @@ def test_receipt_rule_matches_whole_domains_only_where_there_is_a_catch_all() ->
             'host = "primary.example.org"',
             "",
             "twinmail.toml: servers.primary.host: missing; expected a host name",
+        ),
+        (
+            'host = "primary.example.org"',
+            'host = "primary.example.org"\nwebmail = "yes"',
+            "twinmail.toml: servers.primary.webmail: expected true or false, got 'yes'",
+        ),
+        (
+            '["bob@example.org"]',
+            '["bob@example.org"]\nquota_bytes = 1000',
+            "twinmail.toml: mailboxes.bob.quota_bytes: expected a number 41943040 to 1125899906842624, got 1000",
         ),
         (
             "[mailboxes.bob]",
