@@ -73,11 +73,13 @@ class Mailbox:
 
     Attributes:
         quota_bytes: octets of it on a server, if not `Limits.quota_bytes`.
+        full_name: what stands before the address in From, or empty.
     """
 
     name: str
     addresses: tuple[str, ...]
     quota_bytes: int | None = None
+    full_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -314,13 +316,14 @@ class _Reader:
             if not _NAME.fullmatch(name):
                 self._problem(key, "expected a name of lower-case letters, digits, '.', '_' and '-'")
             body = self._table(key, body)
-            self._unknown(f"{key}.", body, ("addresses", "quota_bytes"))
+            self._unknown(f"{key}.", body, ("addresses", "full_name", "quota_bytes"))
             addresses = self._strings(f"{key}.addresses", body.get("addresses")) if body else ()
             good = [one for one in addresses if self._address(f"{key}.addresses", one, domains, True)]
             for address in good:
                 self._own(f"{key}.addresses", address, owners)
             quota = self._quota(f"{key}.quota_bytes", body.get("quota_bytes"))
-            mailboxes[name] = Mailbox(name, tuple(good), quota)
+            full_name = self._full_name(f"{key}.full_name", body.get("full_name", ""))
+            mailboxes[name] = Mailbox(name, tuple(good), quota, full_name)
         return mailboxes
 
     def _quota(self, key: str, value: Any) -> int | None:
@@ -328,6 +331,13 @@ class _Reader:
             return value
         self._problem(key, f"expected a number {_QUOTA[0]} to {_QUOTA[1]}, got {value!r}")
         return None
+
+    def _full_name(self, key: str, value: Any) -> str:
+        # It becomes part of a header: one line, and of a length that a line of a header takes.
+        if isinstance(value, str) and len(value) <= 128 and value.isprintable():
+            return value
+        self._problem(key, f"expected at most 128 printable characters, got {value!r}")
+        return ""
 
     def _aliases(
         self, value: Any, domains: tuple[str, ...], mailboxes: Mapping[str, Mailbox], owners: dict[str, str]

@@ -159,6 +159,11 @@ def test_receipt_rule_matches_whole_domains_only_where_there_is_a_catch_all() ->
             "twinmail.toml: mailboxes.bob.quota_bytes: expected a number 41943040 to 1125899906842624, got 1000",
         ),
         (
+            '["bob@example.org"]',
+            '["bob@example.org"]\nfull_name = "Bob\\nBcc: eve"',
+            "twinmail.toml: mailboxes.bob.full_name: expected at most 128 printable characters, got 'Bob\\nBcc: eve'",
+        ),
+        (
             "[mailboxes.bob]",
             "[mailboxes.Bob]",
             "twinmail.toml: mailboxes.Bob: expected a name of lower-case letters, digits, '.', '_' and '-'",
