@@ -153,6 +153,25 @@ class Config:
         """Name of the SES receipt rule."""
         return f"{self.stack}-receive"
 
+    @property
+    def configuration_set(self) -> str:
+        """Name of the SES configuration set, which says who hears of sent mail."""
+        return self.stack
+
+    @property
+    def outgoing_topic(self) -> str:
+        """Name of the SNS topic that announces what became of sent mail."""
+        return f"{self.stack}-outgoing"
+
+    def smtp_user(self, mailbox: str) -> str:
+        """Name of the IAM user whose access keys are the SMTP credentials of *mailbox*."""
+        return f"{self.stack}-smtp-{mailbox}"
+
+    def smtp_mailbox(self, user: str) -> str | None:
+        """The mailbox whose IAM user is *user*; None if it is none's."""
+        name = user.removeprefix(f"{self.stack}-smtp-")
+        return name if name != user and name in self.mailboxes else None
+
     def addresses_of(self, mailbox: str) -> tuple[str, ...]:
         """The addresses that *mailbox* may write from: its own and its aliases, without catch-alls."""
         own = (one for one in self.mailboxes[mailbox].addresses if not one.startswith("*@"))

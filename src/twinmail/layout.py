@@ -15,6 +15,8 @@ PROCESSED = "processed/"
 QUARANTINE = "quarantine/"
 MANIFEST = "manifest/"
 STATE = "state/"
+SENT = f"{STATE}sent/"
+FEEDBACK = f"{STATE}feedback/"
 
 # SES puts this object into the prefix of a new receipt rule to prove that it may; it is no message.
 SETUP_NOTIFICATION = "AMAZON_SES_SETUP_NOTIFICATION"
@@ -59,6 +61,16 @@ def processed_key(ses_id: str, arrived: datetime) -> str:
 def quarantine_key(ses_id: str, arrived: datetime) -> str:
     """Key of a message that a virus verdict stopped."""
     return f"{QUARANTINE}{_utc(arrived):%Y/%m/%d}/{checked_ses_id(ses_id)}.eml"
+
+
+def sent_key(ses_id: str, sent: datetime) -> str:
+    """Key of the record of a message that SES sent for us, under the day it took it."""
+    return f"{SENT}{_utc(sent):%Y/%m/%d}/{checked_ses_id(ses_id)}.json"
+
+
+def feedback_key(identifier: str, happened: datetime) -> str:
+    """Key of the record of a bounce or a complaint, under the day it happened."""
+    return f"{FEEDBACK}{_utc(happened):%Y/%m/%d}/{checked_ses_id(identifier)}.json"
 
 
 def manifest_day(day: date) -> str:
