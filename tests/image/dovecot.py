@@ -34,6 +34,7 @@ class Dovecot:
     folder: Path
     users: Sequence[str] = ("ann", "bob")
     port: int = field(default_factory=lambda: free_port())
+    sieve: int = field(default_factory=lambda: free_port())
     reference: str | None = None
     containers: list[Container] = field(default_factory=list)
 
@@ -53,8 +54,8 @@ class Dovecot:
         pki.ensure(self.folder / "tls", etc / "tls", ("imap.example.org",))
         passdb = password_file.digest(PASSWORD)
         password_file.save(etc / "users", dict.fromkeys(self.users, passdb))
-        (etc / LOCAL_CONF).write_text(local_conf(self.port))
-        for volume in (etc, mail):
+        (etc / LOCAL_CONF).write_text(local_conf(self.port, self.sieve))
+        for volume in (etc, mail, mail / ".server"):
             self.runtime.prepare_volume(volume)
         spec = ContainerSpec(
             name=name,

@@ -5,13 +5,18 @@ from twinmail.local.state import LOOPBACK
 FILE = "local.conf"
 
 
-def local_conf(port: int) -> str:
-    """The text of ``/etc/twinmail/local.conf`` for IMAPS on loopback *port*."""
+def local_conf(port: int, sieve: int) -> str:
+    """The text of ``/etc/twinmail/local.conf`` for IMAPS on loopback *port* and ManageSieve on *sieve*."""
     return f"""\
 listen = {LOOPBACK}
 service imap-login {{
   inet_listener imaps {{
     port = {port}
+  }}
+}}
+service managesieve-login {{
+  inet_listener sieves {{
+    port = {sieve}
   }}
 }}
 

@@ -13,6 +13,8 @@ ACCESS_KEY = SECRET_KEY = "test"
 CONFIG_IN_CONTAINER = "/etc/twinmail/twinmail.toml"
 MAIL_IN_CONTAINER = "/var/mail/twinmail"
 LEDGER_IN_CONTAINER = "/var/lib/twinmail"
+# Of a mail volume: what belongs to the server and to no mailbox.
+SERVER_FOLDER = ".server"
 
 
 def aws_environment(region: str, endpoint: str) -> Mapping[str, str]:
@@ -112,4 +114,6 @@ def volumes(state: State, config: Config) -> tuple[Path, ...]:
     return (
         state.localstack,
         *(folder for name in config.servers for folder in (state.maildirs(name), state.ledger(name))),
+        # Dovecot listens in it, and can only if it is there.
+        *(state.maildirs(name) / SERVER_FOLDER for name in config.servers),
     )

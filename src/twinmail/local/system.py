@@ -239,7 +239,8 @@ class LocalSystem:
             if server:
                 shutil.copyfile(self.config_file, settings / FILE)
                 accounts.install(self.state, self.config, settings)
-                (settings / dovecot.FILE).write_text(dovecot.local_conf(self.ports[f"{name}-imaps"]))
+                conf = dovecot.local_conf(self.ports[f"{name}-imaps"], self.ports[f"{name}-sieve"])
+                (settings / dovecot.FILE).write_text(conf)
             self.runtime.prepare_volume(settings)
 
     def _start(self, spec: ContainerSpec) -> None:
