@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
 from invoke.collection import Collection
 
-from twinmail.tasks import build, config, lock, send, system, test
+from twinmail.tasks import build, client, config, lock, send, system, test
 from twinmail.tasks.program import Program
 
 namespace = Collection()
@@ -19,6 +19,7 @@ for task in (
     build.build,
     lock.lock,
     config.config,
+    client.client_profile,
 ):
     namespace.add_task(task)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from twinmail.config import Config
+from twinmail.errors import PermanentError
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,24 @@ def _candidates(recipient: str) -> tuple[str, ...]:
     """The addresses to look for, the most specific first."""
     local, _, domain = recipient.lower().rpartition("@")
     return f"{local}@{domain}", f"{local.partition('+')[0]}@{domain}", f"*@{domain}"
+
+
+def identify(config: Config, user: str) -> tuple[str, str]:
+    """The mailbox and the address that *user*, a mailbox or one of its addresses, means.
+
+    Raises:
+        PermanentError: neither a mailbox with an address nor an address of one.
+    """
+    if user in config.mailboxes:
+        address = config.primary_address(user)
+        if address is None:
+            raise PermanentError(f"mailbox {user} has only catch-alls; name one of its addresses instead")
+        return user, address
+    lowered = user.lower()
+    owners = [one for one in config.mailboxes if lowered in config.addresses_of(one)]
+    _, at, domain = lowered.rpartition("@")
+    owners += [one for one in config.mailboxes if at and domain in config.catch_all_domains_of(one)]
+    if owners:
+        return owners[0], lowered
+    known = ", ".join(config.mailboxes)
+    raise PermanentError(f"user {user!r}: expected a mailbox or an address of one; mailboxes: {known}")

@@ -1,12 +1,16 @@
-"""Writes tests/golden/expected anew: ``.venv/bin/python -m tests.golden.regenerate`` from the checkout.
+"""Writes tests/golden/expected and tests/golden/client anew: ``.venv/bin/python -m tests.golden.regenerate`` from the checkout.
 
 Look at the difference before committing it: every line of it is a difference in every image.
 """
 
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
+
+from tests.golden import test_client_profile as client
 from tests.golden import world
 from twinmail.oci import difference
 
@@ -23,6 +27,11 @@ def main() -> None:
                     print(f"{image}: {line}")
                 shutil.rmtree(expected)
             shutil.copytree(built, expected)
+    shutil.rmtree(client.EXPECTED, ignore_errors=True)
+    for name, data in client.made().items():
+        path = client.EXPECTED / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ SOURCE = PROJECT / "src"
 # What a package may import of the project, beside itself. Everything not named is the domain.
 OUTER = {
     "twinmail.tasks": None,
-    "twinmail.local": {"twinmail.runtime", "twinmail.oci"},
+    "twinmail.local": {"twinmail.client_profile", "twinmail.runtime", "twinmail.oci"},
+    "twinmail.client_profile": set(),
     "twinmail.runtime": {"twinmail.oci"},
     "twinmail.oci": set(),
     "twinmail.sync": set(),
