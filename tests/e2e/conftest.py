@@ -32,7 +32,9 @@ def configuration() -> str:
         for name, addresses in boxes.items()
     )
     servers = "\n".join(
-        f'[servers.{name}]\nplatform = "linux/amd64"\nhost = "{name}.example.org"' for name in SERVERS
+        f'[servers.{name}]\nplatform = "linux/amd64"\nhost = "{name}.example.org"\nsubmission = true'
+        f"\nwebmail = {str(name == 'backup').lower()}"
+        for name in SERVERS
     )
     return (
         'region = "eu-central-1"\nstack = "twinmail"\nbucket = "example-mail"\n'
