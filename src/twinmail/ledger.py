@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from twinmail.durable_file import NotWritten
@@ -35,8 +36,23 @@ CREATE TABLE entry(key TEXT PRIMARY KEY, parked TEXT) WITHOUT ROWID;
 CREATE TABLE journal(mailbox TEXT PRIMARY KEY, octets INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE state(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
+# Newer than the first ledgers, and of no concern to a version that does not know it.
+_WAITING = """
+CREATE TABLE IF NOT EXISTS waiting(
+    key TEXT NOT NULL, mailbox TEXT NOT NULL, octets INTEGER NOT NULL, PRIMARY KEY(key, mailbox))
+    WITHOUT ROWID;
+"""
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BATCH = 500
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A message of *octets*, of the manifest entry *key*, that waits for room in *mailbox*."""
+
+    key: str
+    mailbox: str
+    octets: int
 
 
 class LedgerNewer(PermanentError):
@@ -109,7 +125,7 @@ class Ledger:
             checkpoint("journaled")
             self._insert(connection, mailbox, record, octets)
             if finishes is not None:
-                connection.execute("INSERT OR REPLACE INTO entry VALUES(?, NULL)", (finishes,))
+                self._finish(connection, finishes)
 
     def adopt(self, mailbox: str, found: Mapping[str, Record]) -> int:
         """Remember those of *found* (by stem) that are not known, and count them."""
@@ -130,7 +146,7 @@ class Ledger:
     def finish(self, key: str) -> None:
         """Remember that the entry *key* needs nothing any more."""
         with self._transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO entry VALUES(?, NULL)", (key,))
+            self._finish(connection, key)
 
     def park(self, key: str, reason: str) -> None:
         """Put the entry *key* aside: trying again cannot help until something changes."""
@@ -141,23 +157,38 @@ class Ledger:
         """Reason by key."""
         return dict(self._rows("SELECT key, parked FROM entry WHERE parked IS NOT NULL ORDER BY key"))
 
+    def wait(self, key: str, octets: int, mailboxes: Iterable[str]) -> None:
+        """Remember that *mailboxes*, and no others, have no room for the message of the entry *key*."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM waiting WHERE key = ?", (key,))
+            connection.executemany(
+                "INSERT INTO waiting VALUES(?, ?, ?)", [(key, one, octets) for one in sorted(set(mailboxes))]
+            )
+
+    def waiting(self) -> list[Waiting]:
+        """What waits for room, the oldest first."""
+        return [Waiting(*row) for row in self._rows("SELECT key, mailbox, octets FROM waiting ORDER BY key")]
+
     def finished(self, key: str) -> bool:
         """Whether the entry *key* needs nothing any more."""
         return bool(self._rows("SELECT 1 FROM entry WHERE key = ? AND parked IS NULL", (key,)))
 
     def settled(self, keys: Iterable[str]) -> frozenset[str]:
-        """Those of *keys* that are finished or parked."""
+        """Those of *keys* that are finished, parked or waiting for room."""
         wanted = list(keys)
         found: set[str] = set()
         for start in range(0, len(wanted), _BATCH):
             part = wanted[start : start + _BATCH]
             places = ",".join("?" * len(part))
-            found.update(key for (key,) in self._rows(f"SELECT key FROM entry WHERE key IN ({places})", part))
+            for table in ("entry", "waiting"):
+                rows = self._rows(f"SELECT key FROM {table} WHERE key IN ({places})", part)
+                found.update(key for (key,) in rows)
         return frozenset(found)
 
     def settled_after(self, offset: str) -> int:
-        """How many keys after *offset* are finished or parked."""
-        return int(self._rows("SELECT count(*) FROM entry WHERE key > ?", (offset,))[0][0])
+        """How many keys after *offset* are finished, parked or waiting for room."""
+        both = "SELECT key FROM entry WHERE key > ? UNION SELECT key FROM waiting WHERE key > ?"
+        return int(self._rows(f"SELECT count(*) FROM ({both})", (offset, offset))[0][0])
 
     @property
     def cursor(self) -> str | None:
@@ -204,6 +235,7 @@ class Ledger:
                 raise error
             if version == 0:
                 connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+            connection.executescript(_WAITING)
             self.path.chmod(0o600)
         except BaseException:
             connection.close()
@@ -261,6 +293,11 @@ class Ledger:
 
     def _journal(self, mailbox: str) -> Journal:
         return Journal(self.mail / mailbox / JOURNAL)
+
+    @staticmethod
+    def _finish(connection: sqlite3.Connection, key: str) -> None:
+        connection.execute("INSERT OR REPLACE INTO entry VALUES(?, NULL)", (key,))
+        connection.execute("DELETE FROM waiting WHERE key = ?", (key,))
 
     @staticmethod
     def _insert(connection: sqlite3.Connection, mailbox: str, record: Record, octets: int) -> None:
