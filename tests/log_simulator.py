@@ -151,6 +151,17 @@ class StateSimulator:
             found = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
         yield from found
 
+    def versions(self, prefix: str) -> Iterator[tuple[str, str]]:
+        self._fail()
+        with self._lock:
+            found = sorted((key, etag) for key, etag in self._etags.items() if key.startswith(prefix))
+        yield from found
+
+    def delete(self, key: str) -> None:
+        """Remove *key*: what an operator may do."""
+        with self._lock:
+            del self.objects[key], self._etags[key]
+
     def _put(self, key: str, data: bytes) -> str:
         self._count += 1
         self.objects[key] = data

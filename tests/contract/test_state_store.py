@@ -67,6 +67,14 @@ def test_keys_in_order_after_one(state: StateStore) -> None:
     assert list(state.keys("state/b/", after="state/b/1")) == ["state/b/2", "state/b/3"]
 
 
+def test_versions_are_the_etags_that_reading_and_writing_tell(state: StateStore) -> None:
+    first = state.create("state/a/1", b"one")
+    second = state.replace("state/a/1", b"two", first)
+    other = state.create("state/a/2", b"x")
+    state.create("state/b/1", b"y")
+    assert sorted(state.versions("state/a/")) == [("state/a/1", second), ("state/a/2", other)]
+
+
 def test_of_many_creators_one_wins(state: StateStore) -> None:
     def create(number: int) -> int | None:
         try:

@@ -17,6 +17,7 @@ from twinmail.sync.health import Health
 from twinmail.sync.log import Log
 from twinmail.sync.s3 import S3Source
 from twinmail.sync.service import Options, Service
+from twinmail.sync.settings import SettingsLook, SettingsPull, SharedSettings
 from twinmail.sync.sqs import SqsQueue
 from twinmail.sync.state_store import S3StateStore
 from twinmail.sync.steps import Crash, no_checkpoint
@@ -71,10 +72,14 @@ def main(arguments: Sequence[str], log: Log) -> int:
     source = S3Source(config.bucket, aws)
     queue = None if told.no_push else SqsQueue(config.queue(told.server), aws)
     state = S3StateStore(config.bucket, aws)
+    shared = SharedSettings(told.server, config.mailboxes, told.mail, told.state, state, log)
 
     def chores(ledger: Ledger, carrier: Carrier) -> list[Chore]:
         """What this server does besides carrying messages, in the order of their turns."""
-        return []
+        return [
+            SettingsLook(shared),
+            SettingsPull(shared, told.poll_seconds),
+        ]
 
     service = Service(config, options, source, queue, log, chores)
     for number in (signal.SIGTERM, signal.SIGINT):
