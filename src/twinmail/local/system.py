@@ -17,7 +17,7 @@ from typing import Any
 from twinmail import imap
 from twinmail.config import FILE, Config
 from twinmail.errors import PermanentError, TransientError
-from twinmail.local import accounts, deployment, dovecot, pki, services
+from twinmail.local import accounts, deployment, dovecot, pki, services, webmail
 from twinmail.local.state import LOOPBACK, Description, Ports, State, choose_ports
 from twinmail.runtime.interface import Container, ContainerSpec, Exited, Runtime
 
@@ -91,6 +91,10 @@ class LocalSystem:
         for server in self.config.servers:
             self.wait_for_dovecot(server)
             self.wait_for_syncer(server)
+        for server in self.webmails:
+            self.start_webmail(server)
+        for server in self.webmails:
+            self.wait_for_webmail(server)
         self.describe().save(self.state)
 
     def stop(self) -> None:
@@ -156,6 +160,25 @@ class LocalSystem:
         address = f"{LOOPBACK}:{self.ports[f'{server}-health']}"
         self._wait(f"{server}-syncer", lambda: _http_ok(address, "/readyz"))
 
+    @property
+    def webmails(self) -> tuple[str, ...]:
+        """Servers with a webmail."""
+        return tuple(name for name, server in self.config.servers.items() if server.webmail)
+
+    def start_webmail(self, server: str) -> None:
+        """Start the webmail of *server*: PHP, and the web server before it."""
+        self._say(f"starting the webmail on {server}")
+        webmail.prepare(self.state, self.config, self.ports, server)
+        for folder in webmail.volumes(self.state, self.config):
+            self.runtime.prepare_volume(folder)
+        self._start(webmail.php(self.state, server, self.platform))
+        self._start(webmail.web(self.state, server, self.platform))
+
+    def wait_for_webmail(self, server: str) -> None:
+        """Wait until the webmail of *server* answers."""
+        port, tls = self.ports[f"{server}-webmail"], pki.client_context(self.ca)
+        self._wait(f"{server}-php", lambda: webmail.answers(LOOPBACK, port, tls))
+
     def stop_container(self, name: str) -> None:
         """Stop the container *name* if it runs."""
         container = self.containers.pop(name, None)
@@ -182,6 +205,11 @@ class LocalSystem:
             if service == "dovecot":
                 self.start_dovecot(server)
                 self.wait_for_dovecot(server)
+            elif service in ("web", "php"):
+                self.stop_container(f"{server}-web")
+                self.stop_container(f"{server}-php")
+                self.start_webmail(server)
+                self.wait_for_webmail(server)
             else:
                 self.start_syncer(server)
                 self.wait_for_syncer(server)

@@ -1,0 +1,8 @@
+<?php
+
+class twinmail extends rcube_plugin
+{
+    public function init()
+    {
+    }
+}

@@ -1,0 +1,114 @@
+"""The webmail of a local server: two containers of one image, their folders and what is written into them."""
+
+import http.client
+import shutil
+import ssl
+from pathlib import Path
+
+from twinmail import durable_file, webmail
+from twinmail.config import Config
+from twinmail.local import pki
+from twinmail.local.state import LOOPBACK, Ports, State
+from twinmail.runtime.interface import ContainerSpec, Mount
+from twinmail.smtp_credentials import smtp_password
+from twinmail.webmail import Service
+
+_CA_IN_CONTAINER = "/etc/twinmail/ca.pem"
+# Prepares the volume, then becomes the PHP process manager.
+PHP = ("/usr/bin/php8.4", "/usr/share/twinmail/start.php")
+_PARTS = ("web-etc", "php-etc", "socket", "buffer", "data")
+
+
+def folder(state: State, server: str) -> Path:
+    """Everything of the webmail of *server*."""
+    return state.server(server) / "webmail"
+
+
+def volumes(state: State, config: Config) -> tuple[Path, ...]:
+    """Folders that the containers read and write."""
+    return tuple(
+        folder(state, name) / part
+        for name, server in config.servers.items()
+        if server.webmail
+        for part in _PARTS
+    )
+
+
+def prepare(state: State, config: Config, ports: Ports, server: str) -> None:
+    """Write what the two containers of *server* find in /etc/twinmail.
+
+    Raises:
+        NotWritten: transient.
+    """
+    host = config.servers[server].host
+    names = (host, *(f"{use}.{domain}" for domain in config.domains for use in webmail.CLIENT_HOSTS))
+    web, php = folder(state, server) / "web-etc", folder(state, server) / "php-etc"
+    (web / webmail.FILES).mkdir(parents=True, exist_ok=True)
+    # The other folder of files is mounted over this one.
+    (php / "web").mkdir(parents=True, exist_ok=True)
+    pki.ensure(state.tls, web / "tls", names)
+    shutil.copyfile(state.tls / pki.CA, php / pki.CA)
+    settings = webmail.Settings(
+        imap=Service(f"ssl://{LOOPBACK}:{ports[f'{server}-imaps']}", host, _CA_IN_CONTAINER),
+        sieve=Service(f"ssl://{LOOPBACK}:{ports[f'{server}-sieve']}", host, _CA_IN_CONTAINER),
+        smtp=Service(f"tls://{LOOPBACK}:{ports['submission']}", "localhost", _CA_IN_CONTAINER),
+        hosts=(host, "localhost", LOOPBACK),
+        product=f"Webmail of {config.domains[0]}",
+    )
+    texts = {
+        php / webmail.SETTINGS: settings.to_json(),
+        php / webmail.IDENTITIES: webmail.identities(config),
+        php / webmail.SENDER: _sender(config).to_json(),
+        web / webmail.LISTEN: webmail.listen_conf(f"{LOOPBACK}:{ports[f'{server}-webmail']}", names),
+    }
+    for path, text in texts.items():
+        durable_file.write(path, text.encode("ascii"), 0o600 if path.name == webmail.SENDER else 0o644)
+
+
+def _sender(config: Config) -> webmail.Sender:
+    return webmail.Sender("test", smtp_password("test", config.region))
+
+
+def answers(host: str, port: int, tls: ssl.SSLContext) -> bool:
+    """Whether the webmail at *port* answers, web server and PHP both."""
+    connection = http.client.HTTPSConnection(host, port, timeout=5, context=tls)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def web(state: State, server: str, platform: str) -> ContainerSpec:
+    """The HTTPS server of *server*."""
+    root = folder(state, server)
+    return ContainerSpec(
+        name=f"{server}-web",
+        layout=state.images / "roundcube",
+        platform=platform,
+        mounts=(
+            Mount(root / "web-etc", "/etc/twinmail", read_only=True),
+            Mount(root / "socket", "/run/php"),
+            Mount(root / "buffer", "/var/lib/nginx"),
+        ),
+    )
+
+
+def php(state: State, server: str, platform: str) -> ContainerSpec:
+    """Roundcube of *server*."""
+    root = folder(state, server)
+    return ContainerSpec(
+        name=f"{server}-php",
+        layout=state.images / "roundcube",
+        platform=platform,
+        command=PHP,
+        mounts=(
+            Mount(root / "php-etc", "/etc/twinmail", read_only=True),
+            # The names that mail programs are told, for the answer that depends on the question.
+            Mount(root / "web-etc" / "web", "/etc/twinmail/web", read_only=True),
+            Mount(root / "socket", "/run/php"),
+            Mount(root / "data", "/var/lib/twinmail"),
+        ),
+    )
