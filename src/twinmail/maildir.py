@@ -10,12 +10,13 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from twinmail import keyword_file
 from twinmail.basename import virtual_size
 from twinmail.durable_file import NotWritten, sync_folder
 from twinmail.manifest import INBOX
@@ -128,15 +129,30 @@ class Maildir:
         except OSError as error:
             raise _failure(staged.path, error) from error
 
-    def link(self, staged: Staged, folder: str, name: str) -> Path:
-        """Make *staged* visible as *name* in ``new/`` of *folder*; `settle` makes that durable.
+    def info(self, folder: str, flags: str, keywords: Sequence[str]) -> str:
+        """What a name in *folder* ends with for *flags* and *keywords* (``:2,FSa``); nothing for none.
 
-        The name in ``new/`` is taken only by the same message, delivered before a crash.
+        Raises:
+            FolderLocked: the folder does not know a keyword, and its list cannot be changed now; transient.
         """
         self.prepare(folder)
-        path = self.folder(folder) / "new" / name
+        letters = keyword_file.ensure(self.folder(folder), keywords) if keywords else ""
+        return f":2,{flags}{letters}" if flags or letters else ""
+
+    def link(self, staged: Staged, folder: str, name: str, info: str = "") -> Path:
+        """Make *staged* visible as *name* in *folder*; `settle` makes that durable.
+
+        It goes into ``new/``, or with *info* (see `info`) into ``cur/``, where names have flags. The name is
+        taken only by the same message, delivered before a crash.
+        """
+        return self.link_file(staged.path, folder, name, info)
+
+    def link_file(self, file: Path, folder: str, name: str, info: str = "") -> Path:
+        """Make *file*, a message of this very Maildir, visible in *folder*; see `link`."""
+        self.prepare(folder)
+        path = self.folder(folder) / _part(info) / f"{name}{info}"
         try:
-            path.hardlink_to(staged.path)
+            path.hardlink_to(file)
         except FileExistsError:
             pass
         except OSError as error:
@@ -145,13 +161,13 @@ class Maildir:
             raise _failure(path, error) from error
         return path
 
-    def settle(self, folder: str) -> None:
-        """Make the names in ``new/`` of *folder* durable."""
-        new = self.folder(folder) / "new"
+    def settle(self, folder: str, info: str = "") -> None:
+        """Make the names durable that `link` made in *folder*."""
+        path = self.folder(folder) / _part(info)
         try:
-            sync_folder(new)
+            sync_folder(path)
         except OSError as error:
-            raise _failure(new, error) from error
+            raise _failure(path, error) from error
 
     def discard(self, path: Path) -> None:
         """Remove a staged file; what cannot be removed now is removed by `sweep`."""
@@ -197,6 +213,10 @@ class Maildir:
             with suppress(FileNotFoundError):
                 times.append((part, part.stat().st_mtime_ns))
         return times
+
+
+def _part(info: str) -> str:
+    return "cur" if info else "new"
 
 
 def _names(folder: Path) -> list[Path]:

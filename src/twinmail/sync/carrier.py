@@ -5,25 +5,28 @@ A key may come from the queue and from a listing at once; it is carried once, an
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from twinmail.basename import base_name
 from twinmail.config import Limits
 from twinmail.durable_file import NotWritten
 from twinmail.errors import TransientError
-from twinmail.journal import Record
+from twinmail.filter.decision import Placement
+from twinmail.keyword_file import FolderLocked
 from twinmail.ledger import Ledger
 from twinmail.maildir import Maildir, Staged
 from twinmail.manifest import Delivery, Entry
 from twinmail.sync.budget import Budget
 from twinmail.sync.cursor import committed
+from twinmail.sync.decisions import RETRY_CAP_SECONDS, Decisions, NotDecided
 from twinmail.sync.log import Log, utc_now
 from twinmail.sync.outage import Outage, pause
+from twinmail.sync.placing import Placing
 from twinmail.sync.plan import Deliver, Park, decode, message_stem, plan
+from twinmail.sync.quota import Quotas
 from twinmail.sync.source import ObjectMissing, Source, SourceUnavailable
 from twinmail.sync.steps import Checkpoint, no_checkpoint
 
@@ -38,13 +41,14 @@ class Outcome(Enum):
 
     FINISHED = "finished"
     PARKED = "parked"
+    WAITING = "waiting"  # a mailbox has no room: the ledger knows, and it is tried again when there is some
     FAILED = "failed"  # may work later: the service, the disk or this message is in trouble
     STOPPED = "stopped"
 
     @property
     def settled(self) -> bool:
         """Whether the entry needs nothing any more, and the ledger durably says so."""
-        return self in (Outcome.FINISHED, Outcome.PARKED)
+        return self in (Outcome.FINISHED, Outcome.PARKED, Outcome.WAITING)
 
 
 class DigestMismatch(TransientError):
@@ -89,12 +93,15 @@ class Carrier:
         disk: Outage,
         checkpoint: Checkpoint = no_checkpoint,
         clock: Callable[[], float] = time.monotonic,
+        quotas: Quotas | None = None,
+        decisions: Decisions | None = None,
     ) -> None:
         self.ledger = ledger
+        self.quotas = quotas or Quotas(mail, lambda mailbox: limits.quota_bytes)
         self.store = store
         self.disk = disk
         self._source = source
-        self._mail = mail
+        self.decisions = decisions
         self._log = log
         self._checkpoint = checkpoint
         self._clock = clock
@@ -103,9 +110,7 @@ class Carrier:
         self._lock = threading.Lock()
         self._flying: dict[str, Future[Outcome]] = {}
         self._busy = tuple(threading.Lock() for _ in range(256))
-        self._maildirs: dict[str, Maildir] = {}
-        # Linked, but not yet in the ledger because the disk failed in between: never link these again.
-        self._linked: dict[tuple[str, str], Record] = {}
+        self._placing = Placing(mail, ledger, checkpoint)
         self._retries: dict[str, _Retry] = {}
         self._stopping = threading.Event()
         self._delivered = 0
@@ -169,6 +174,9 @@ class Carrier:
         except SourceUnavailable as error:
             self.store.failed(error)
             return Outcome.FAILED
+        except (NotDecided, FolderLocked) as error:
+            self._retry_later(key, error, RETRY_CAP_SECONDS)
+            return Outcome.FAILED
         except (DigestMismatch, ObjectMissing) as error:
             self._retry_later(key, error)
             return Outcome.FAILED
@@ -176,12 +184,12 @@ class Carrier:
             self._retries.pop(key, None)
         return outcome
 
-    def _retry_later(self, key: str, error: Exception) -> None:
+    def _retry_later(self, key: str, error: Exception, cap: float = _RETRY_CAP_SECONDS) -> None:
         """This message fails for itself: said every time, tried ever more rarely, never given up."""
         with self._lock:
             before = self._retries.get(key)
             attempts = before.attempts + 1 if before else 1
-            seconds = pause(attempts, base=1.0, cap=_RETRY_CAP_SECONDS)
+            seconds = pause(attempts, base=1.0, cap=cap)
             text = str(error) or type(error).__name__
             self._retries[key] = _Retry(attempts, self._clock() + seconds, text)
         self._log.error("failed", key=key, error=text, attempts=attempts, retry_seconds=round(seconds, 1))
@@ -198,13 +206,26 @@ class Carrier:
         self._checkpoint("read")
         with self._alone(message_stem(entry)):
             todo = plan(entry, self.ledger.mailboxes(message_stem(entry)))
+            # Before anything is downloaded. What is linked already is there, and only has to be recorded.
+            new = [one for one in todo.deliveries if not self._placing.is_linked(one.mailbox, todo.stem)]
+            full = self.quotas.without_room(new, entry.size)
+            todo = replace(todo, deliveries=tuple(one for one in todo.deliveries if one not in full))
+            if todo.deliveries:
+                self._deliver(key, todo, origin, None if full else key)
+            if full:
+                return self._wait(key, entry, full)
             if not todo.deliveries:
                 self.ledger.finish(key)
-            else:
-                self._deliver(key, todo, origin)
         # The disk may be full again for the next one; for now it takes what it is given.
         self.disk.worked()
         return Outcome.FINISHED
+
+    def _wait(self, key: str, entry: Entry, full: Sequence[Delivery]) -> Outcome:
+        mailboxes = [one.mailbox for one in full]
+        self.ledger.wait(key, entry.size, mailboxes)
+        self.disk.worked()
+        self._log.warning("waiting", key=key, mailboxes=mailboxes, size=entry.size, note="no room in them")
+        return Outcome.WAITING
 
     def _alone(self, name: str) -> threading.Lock:
         """Two entries of one message (its manifest was written twice) must not be carried at once."""
@@ -225,17 +246,17 @@ class Carrier:
         self._log.error("parked", key=key, error=park.reason, note="tried again at the next start and audit")
         return Outcome.PARKED
 
-    def _deliver(self, key: str, todo: Deliver, origin: str) -> None:
+    def _deliver(self, key: str, todo: Deliver, origin: str, finishes: str | None) -> None:
         entry = todo.entry
-        known = [one for one in todo.deliveries if (one.mailbox, todo.stem) in self._linked]
+        known = [one for one in todo.deliveries if self._placing.is_linked(one.mailbox, todo.stem)]
         for one in known:
-            self._maildir(one.mailbox).settle(one.folder)
-            self._record(one, self._linked[one.mailbox, todo.stem], entry, None)
+            self._placing.finish(one.mailbox, todo.stem, None)
         missing = [one for one in todo.deliveries if one not in known]
         if not missing:
-            self.ledger.finish(key)
+            if finishes is not None:
+                self.ledger.finish(finishes)
             return
-        first = self._maildir(missing[0].mailbox)
+        first = self._placing.maildir(missing[0].mailbox)
         with self._budget.spend(entry.size):
             start = self._clock()
             staged = self._stage(first, entry, todo.stem)
@@ -243,11 +264,21 @@ class Carrier:
             try:
                 for one in missing:
                     started = self._clock()
-                    self._place(one, staged, entry, key if one is missing[-1] else None)
+                    placements = self._decide(entry, one, staged)
+                    last = finishes if one is missing[-1] else None
+                    self._placing.place(one.mailbox, staged, entry, placements, last)
                     seconds = (self._clock() - started, download)
-                    self._say(key, entry, one, origin, *seconds)
+                    self._say(key, entry, one.mailbox, placements, origin, *seconds)
             finally:
                 first.discard(staged.path)
+
+    def _decide(self, entry: Entry, one: Delivery, staged: Staged) -> tuple[Placement, ...]:
+        if self.decisions is None:
+            placements: tuple[Placement, ...] = (Placement(one.folder),)
+        else:
+            placements = self.decisions.decide(entry, one, staged.path)
+        self._checkpoint("decided")
+        return placements
 
     def _stage(self, maildir: Maildir, entry: Entry, name: str) -> Staged:
         """Download the message into ``tmp/`` and compare it with its entry."""
@@ -271,37 +302,22 @@ class Carrier:
         self._checkpoint("staged")
         return staged
 
-    def _place(self, one: Delivery, staged: Staged, entry: Entry, finishes: str | None) -> None:
-        """The order of durable writes: file (already), name in new/, journal, ledger."""
-        maildir = self._maildir(one.mailbox)
-        name = base_name(entry.arrived, entry.ses_id, staged.size, staged.vsize)
-        record = Record(one.folder, name)
-        own = maildir.take(staged, message_stem(entry), entry.arrived)
-        try:
-            maildir.link(own, one.folder, name)
-            self._linked[one.mailbox, message_stem(entry)] = record
-            self._checkpoint("linked")
-            maildir.settle(one.folder)
-            self._checkpoint("settled")
-            self._record(one, record, entry, finishes)
-        finally:
-            if own is not staged:
-                maildir.discard(own.path)
-
-    def _record(self, one: Delivery, record: Record, entry: Entry, finishes: str | None) -> None:
-        self.ledger.record(one.mailbox, record, finishes, self._checkpoint)
-        self._checkpoint("recorded")
-        self._linked.pop((one.mailbox, message_stem(entry)), None)
-
     def _say(
-        self, key: str, entry: Entry, one: Delivery, origin: str, delivery: float, download: float
+        self,
+        key: str,
+        entry: Entry,
+        mailbox: str,
+        placements: Sequence[Placement],
+        origin: str,
+        delivery: float,
+        download: float,
     ) -> None:
         now = utc_now()
         age = now - (committed(key) or now)
         told: dict[str, object] = {
             "ses_id": entry.ses_id,
-            "mailbox": one.mailbox,
-            "folder": one.folder,
+            "mailbox": mailbox,
+            "folder": placements[0].folder,
             "size": entry.size,
             "origin": origin,
             "manifest_age_ms": round(age.total_seconds() * 1000),
@@ -312,7 +328,3 @@ class Carrier:
         with self._lock:
             self._delivered += 1
             self._last = {"at": now.isoformat(timespec="milliseconds"), **told}
-
-    def _maildir(self, mailbox: str) -> Maildir:
-        with self._lock:
-            return self._maildirs.setdefault(mailbox, Maildir(self._mail / mailbox / "Maildir"))

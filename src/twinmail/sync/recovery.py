@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from twinmail import copies
+from twinmail.filter import shadow
 from twinmail.journal import Record
 from twinmail.ledger import Ledger
 from twinmail.maildir import Maildir
@@ -17,10 +19,20 @@ def recover(mail: Path, ledger: Ledger, log: Log) -> None:
     Raises:
         NotWritten: a disk is failing; transient.
     """
+    shadow.sweep(mail)
     for path in sorted(mail.glob("*/Maildir")):
         maildir, mailbox = Maildir(path), path.parent.name
+        # Before the search: one copy of several would count for all.
+        copied = copies.complete(maildir)
         swept = maildir.sweep()
         found = {name: Record(*place) for name, place in maildir.scan().items()}
         adopted = ledger.adopt(mailbox, found)
-        if swept or adopted:
-            log.info("recovered", mailbox=mailbox, leftovers=swept, deliveries=adopted, messages=len(found))
+        if swept or adopted or copied:
+            log.info(
+                "recovered",
+                mailbox=mailbox,
+                leftovers=swept,
+                copies=copied,
+                deliveries=adopted,
+                messages=len(found),
+            )

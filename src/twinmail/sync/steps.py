@@ -14,8 +14,9 @@ from twinmail.errors import PermanentError
 STEPS = (
     "read",  # the manifest entry is read and planned
     "staged",  # the message is in tmp/, durable, and its digest is the entry's
-    "linked",  # it is visible in new/
-    "settled",  # its name in new/ is durable
+    "decided",  # where it goes is known, and in S3 if a filter said so
+    "linked",  # it is visible in its folder (of several copies: one more is)
+    "settled",  # its names are durable
     "journaled",  # the journal beside the Maildir has it
     "recorded",  # the ledger has it
     "acknowledged",  # the queue forgot the notice

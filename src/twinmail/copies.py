@@ -1,0 +1,118 @@
+"""Several copies of one message in one mailbox: all of them or none, whatever happens in between.
+
+A message counts as delivered once a file with its base name is in any folder, so a crash between two copies
+would leave one. Before the first copy of several, a note beside the Maildir says where all of them go; it is
+removed when the ledger has the message. Copies are made in the note's order.
+"""
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinmail import durable_file
+from twinmail.durable_file import NotWritten
+from twinmail.maildir import Maildir, stem
+
+FOLDER = "copies"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One copy: its folder, and what its name there ends with (`Maildir.info`)."""
+
+    folder: str
+    info: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Where the message *name* (a base name) goes."""
+
+    name: str
+    targets: tuple[Target, ...]
+
+
+def begin(maildir: Maildir, note: Note) -> None:
+    """Write *note* durably.
+
+    Raises:
+        NotWritten: transient.
+    """
+    folder = maildir.root.parent / FOLDER
+    try:
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            durable_file.sync_folder(folder.parent)
+    except OSError as error:
+        raise NotWritten(f"{folder}: {error.strerror}; free space or mend its mode") from error
+    document = {"name": note.name, "targets": [[one.folder, one.info] for one in note.targets]}
+    durable_file.write(_path(maildir, note.name), json.dumps(document).encode(), mode=0o600)
+
+
+def end(maildir: Maildir, name: str) -> None:
+    """Forget the note about *name*; one that stays is found finished at the next start."""
+    with suppress(OSError):
+        _path(maildir, name).unlink()
+
+
+def complete(maildir: Maildir, name: str = "*") -> int:
+    """Make the copies that a killed process, or a disk that failed, left out, and count them.
+
+    Where no copy was made yet, nothing is done: the message is delivered from the start.
+
+    Args:
+        name: only of the message with this base name.
+
+    Raises:
+        NotWritten: transient.
+    """
+    made = 0
+    for path in sorted((maildir.root.parent / FOLDER).glob(f"{stem(name)}.json")):
+        note = _read(path)
+        if note is not None:
+            made += _complete(maildir, note)
+        with suppress(OSError):
+            path.unlink()
+    return made
+
+
+def _complete(maildir: Maildir, note: Note) -> int:
+    found = [_find(maildir, one.folder, note.name) for one in note.targets]
+    source = next((one for one in found if one is not None), None)
+    if source is None:
+        # Its user may have moved the first copy already.
+        place = maildir.scan().get(stem(note.name))
+        source = _find(maildir, place[0], note.name) if place else None
+        if source is None:
+            return 0
+        found[0] = source
+    # In order, so what is missing before the last one that is there was taken away by its user.
+    last = max(number for number, one in enumerate(found) if one is not None)
+    missing = note.targets[last + 1 :]
+    for one in missing:
+        maildir.link_file(source, one.folder, note.name, one.info)
+        maildir.settle(one.folder, one.info)
+    return len(missing)
+
+
+def _find(maildir: Maildir, folder: str, name: str) -> Path | None:
+    for part in ("new", "cur"):
+        with suppress(OSError):
+            for path in (maildir.folder(folder) / part).iterdir():
+                if path.name.partition(":")[0] == name:
+                    return path
+    return None
+
+
+def _read(path: Path) -> Note | None:
+    try:
+        document = json.loads(path.read_bytes())
+        return Note(document["name"], tuple(Target(*one) for one in document["targets"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        # Written whole or not at all, so only a failing disk makes it so; then the copy that is there counts.
+        return None
+
+
+def _path(maildir: Maildir, name: str) -> Path:
+    return maildir.root.parent / FOLDER / f"{stem(name)}.json"

@@ -1,0 +1,62 @@
+"""Which decisions there are about old mail, known without a request a message.
+
+Who restores a mailbox has not got its scripts yet, or has got them only now, and asks nobody about old mail.
+What was decided then still counts. One listing a day of mail tells.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from twinmail.filter.decision import PREFIX
+from twinmail.sync.log import utc_now
+from twinmail.sync.state_store import StateStore
+
+# Younger mail is decided about now, by a server that has the script.
+LATE = timedelta(minutes=10)
+# Decisions about a day's mail are made on that day or, after an outage, somewhat later.
+_FRESH_SECONDS = 60.0
+_DAYS = 8
+
+
+@dataclass(frozen=True)
+class _Day:
+    keys: frozenset[str]
+    listed: float
+
+
+class DecidedDays:
+    """The keys of decisions, by day of arrival."""
+
+    def __init__(
+        self,
+        store: StateStore,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._now = now
+        self._lock = threading.Lock()
+        self._days: dict[str, _Day] = {}
+
+    def has(self, key: str, arrived: datetime) -> bool:
+        """Whether the decision *key* exists, about mail that *arrived* then; of new mail, no.
+
+        Raises:
+            SourceUnavailable: transient.
+        """
+        if self._now() - arrived < LATE:
+            return False
+        name = f"{arrived.astimezone(UTC):%Y/%m/%d}"
+        # One listing for all threads that restore the same day.
+        with self._lock:
+            day = self._days.pop(name, None)
+            if day is None or self._clock() - day.listed > _FRESH_SECONDS:
+                day = _Day(frozenset(self._store.keys(f"{PREFIX}{name}/")), self._clock())
+            self._days[name] = day
+            while len(self._days) > _DAYS:
+                del self._days[next(iter(self._days))]
+            return key in day.keys
