@@ -15,8 +15,10 @@ def files(
     Args:
         smtp_users: user names for SES by mailbox, as far as they are known.
     """
+    autoconfig = discovery.autoconfig(config, site)
     found = {
-        "mail/config-v1.1.xml": discovery.autoconfig(config, site),
+        "mail/config-v1.1.xml": autoconfig,
+        ".well-known/autoconfig/mail/config-v1.1.xml": autoconfig,
         "autodiscover/autodiscover.xml": discovery.autodiscover(site),
         ".well-known/mta-sts.txt": records.mta_sts_policy(config),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twinmail import durable_file, webmail
 from twinmail.config import Config
-from twinmail.local import pki
+from twinmail.local import client_files, pki
 from twinmail.local.state import LOOPBACK, Ports, State
 from twinmail.runtime.interface import ContainerSpec, Mount
 from twinmail.smtp_credentials import smtp_password
@@ -47,6 +47,7 @@ def prepare(state: State, config: Config, ports: Ports, server: str) -> None:
     # The other folder of files is mounted over this one.
     (php / "web").mkdir(parents=True, exist_ok=True)
     pki.ensure(state.tls, web / "tls", names)
+    client_files.install(config, ports, web / webmail.FILES, web / "tls")
     shutil.copyfile(state.tls / pki.CA, php / pki.CA)
     settings = webmail.Settings(
         imap=Service(f"ssl://{LOOPBACK}:{ports[f'{server}-imaps']}", host, _CA_IN_CONTAINER),
