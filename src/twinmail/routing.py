@@ -40,6 +40,18 @@ def route(config: Config, recipients: Iterable[str]) -> Routing:
     return Routing(tuple(sorted(found)), tuple(unknown))
 
 
+def recipient_of(config: Config, recipients: Iterable[str], mailbox: str) -> str:
+    """The first of *recipients* that is *mailbox*; without one, the address that it writes from.
+
+    There is none when the configuration has changed since the message was routed.
+    """
+    for recipient in recipients:
+        if mailbox in route(config, (recipient,)).mailboxes:
+            return recipient
+    own = config.primary_address(mailbox) if mailbox in config.mailboxes else None
+    return own or mailbox
+
+
 def _candidates(recipient: str) -> tuple[str, ...]:
     """The addresses to look for, the most specific first."""
     local, _, domain = recipient.lower().rpartition("@")

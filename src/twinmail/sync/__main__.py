@@ -7,14 +7,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from twinmail.config import Config
+from twinmail import live_config
 from twinmail.errors import PermanentError
+from twinmail.filter.pigeonhole import Pigeonhole
 from twinmail.ledger import Ledger
+from twinmail.routing import recipient_of
+from twinmail.sync.accounts import AccountsChore
 from twinmail.sync.aws import Aws
 from twinmail.sync.carrier import Carrier
 from twinmail.sync.chores import Chore
+from twinmail.sync.decisions import Decisions, Desk
 from twinmail.sync.health import Health
+from twinmail.sync.junk import JunkLook
 from twinmail.sync.log import Log
+from twinmail.sync.quota import QuotaChore
 from twinmail.sync.s3 import S3Source
 from twinmail.sync.service import Options, Service
 from twinmail.sync.settings import SettingsLook, SettingsPull, SharedSettings
@@ -52,7 +58,7 @@ def main(arguments: Sequence[str], log: Log) -> int:
         PermanentError: the arguments, the configuration or the credentials are wrong.
     """
     told = parser().parse_args(arguments)
-    config = Config.load(told.config)
+    config = live_config.follow(told.config, lambda text: log.error("configuration", error=text))
     if told.server not in config.servers:
         known = ", ".join(config.servers)
         raise PermanentError(f"--server {told.server}: expected one of {known}, as in {told.config}")
@@ -77,11 +83,21 @@ def main(arguments: Sequence[str], log: Log) -> int:
     def chores(ledger: Ledger, carrier: Carrier) -> list[Chore]:
         """What this server does besides carrying messages, in the order of their turns."""
         return [
+            AccountsChore(state, told.mail, log),
+            QuotaChore(config, told.server, told.mail, carrier, log),
             SettingsLook(shared),
             SettingsPull(shared, told.poll_seconds),
+            JunkLook(config, told.mail, told.state, ledger, shared, log),
         ]
 
-    service = Service(config, options, source, queue, log, chores)
+    desk = Desk(
+        store=state,
+        pigeonhole=Pigeonhole(told.mail),
+        mail=told.mail,
+        recipient=lambda entry, mailbox: recipient_of(config, entry.rcpt_to, mailbox),
+        server=told.server,
+    )
+    service = Service(config, options, source, queue, log, chores, Decisions(desk, log))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     health = Health(told.host, told.health_port, service.status)

@@ -25,6 +25,8 @@ def metrics(status: Status) -> str:
         "backlog": status["backlog"],
         "retrying": len(status["retrying"]),
         "parked": len(status["parked"]),
+        "full_mailboxes": len(status["full"]),
+        "broken_scripts": len(status["broken_scripts"]),
         "log_suspicious": int(status["suspicion"] is not None),
         "manifest_age_seconds": (status["last"] or {}).get("manifest_age_ms", 0) / 1000,
     }
@@ -37,6 +39,14 @@ def metrics(status: Status) -> str:
         f'twinmail_syncer_chore_failing{{chore="{name}"}} {int(one["error"] is not None)}'
         for name, one in status["chores"].items()
     ]
+    lines += [
+        f'twinmail_syncer_filter_total{{what="{name}"}} {count}' for name, count in status["filters"].items()
+    ]
+    for figure in ("used", "quota", "waiting", "octets"):
+        lines += [
+            f'twinmail_syncer_full_mailbox_{figure}{{mailbox="{name}"}} {one[figure]}'
+            for name, one in status["full"].items()
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from twinmail.durable_file import NotWritten
 from twinmail.ledger import Ledger, VolumeMissing
 from twinmail.sync.carrier import Carrier
 from twinmail.sync.chores import Chore, Chores
+from twinmail.sync.decisions import Decisions
 from twinmail.sync.health import Status
 from twinmail.sync.lock import Locked, lock
 from twinmail.sync.log import Log
 from twinmail.sync.outage import Outage
 from twinmail.sync.poll import Poll
 from twinmail.sync.push import Push
+from twinmail.sync.quota import Quotas, quota_of
 from twinmail.sync.recovery import recover
 from twinmail.sync.source import Queue, Source
 from twinmail.sync.steps import Checkpoint, no_checkpoint
@@ -57,6 +60,7 @@ class Service:
         queue: Queue | None,
         log: Log,
         chores: Callable[[Ledger, Carrier], Sequence[Chore]] = lambda ledger, carrier: (),
+        decisions: Decisions | None = None,
     ) -> None:
         self._config = config
         self._options = options
@@ -64,6 +68,7 @@ class Service:
         self._queue = queue
         self._log = log
         self._make_chores = chores
+        self._decisions = decisions
         self._chores: Chores | None = None
         self._outages = {name: Outage(name, log) for name in ("s3", "sqs", "disk")}
         self._stopping = threading.Event()
@@ -94,6 +99,8 @@ class Service:
             self._outages["s3"],
             self._outages["disk"],
             self._options.checkpoint,
+            quotas=Quotas(self._options.mail, partial(quota_of, self._config)),
+            decisions=self._decisions,
         )
         chores = self._chores = Chores(self._make_chores(ledger, carrier), self._log)
         self._start("chores", chores.run)
@@ -139,8 +146,11 @@ class Service:
             "retrying": dict(list(progress.retrying.items())[:_SHOWN]) if progress else {},
             "last": progress.last if progress else None,
             "chores": self._chores.status() if self._chores else {},
+            "filters": dict(self._decisions.counts) if self._decisions else {},
+            "broken_scripts": dict(self._decisions.complaints) if self._decisions else {},
             "suspicion": poll.suspicion if poll else None,
             "parked": {},
+            "full": {name: asdict(one) for name, one in carrier.quotas.shortages.items()} if carrier else {},
             "cursor": None,
         }
         if carrier:
