@@ -108,6 +108,17 @@ class Ledger:
         rows = self._rows("SELECT mailbox FROM delivery WHERE stem = ?", (stem(name),))
         return frozenset(mailbox for (mailbox,) in rows)
 
+    def folders(self, mailbox: str, names: Iterable[str]) -> dict[str, str]:
+        """Where those of the messages *names* (stems) that *mailbox* got were delivered to, by stem."""
+        wanted = list(names)
+        found: dict[str, str] = {}
+        for start in range(0, len(wanted), _BATCH):
+            part = wanted[start : start + _BATCH]
+            places = ",".join("?" * len(part))
+            query = f"SELECT stem, folder FROM delivery WHERE mailbox = ? AND stem IN ({places})"
+            found.update(self._rows(query, (mailbox, *part)))
+        return found
+
     def count(self) -> int:
         """How many deliveries are known."""
         return int(self._rows("SELECT count(*) FROM delivery")[0][0])

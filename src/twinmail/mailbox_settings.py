@@ -40,7 +40,6 @@ HAM = "ham"
 # What Pigeonhole does not take for a script's name, and what no file name can hold.
 _UNNAMED = re.compile("[\x00-\x1f/\x7f-\x9f\xff\u2028\u2029]")
 _NAME_OCTETS = 240
-_ADDRESS = re.compile(r"[^\s@<>\x00-\x1f\x7f-\x9f]{1,64}@[^\s@<>\x00-\x1f\x7f-\x9f]{1,255}")
 
 
 class SettingsDamaged(PermanentError):
@@ -195,11 +194,6 @@ def is_script_name(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return 0 < octets <= _NAME_OCTETS and not _UNNAMED.search(name)
-
-
-def is_address(address: str) -> bool:
-    """Whether *address* can be remembered as a sender."""
-    return _ADDRESS.fullmatch(address) is not None
 
 
 def _merged(one: Mapping[str, Written], other: Mapping[str, Written]) -> dict[str, Written]:

@@ -28,6 +28,8 @@ _FIELD = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_ANGLE = re.compile(r"<([^<>]*)>")
+_ADDRESS = re.compile(r"[^\s@<>,;:\x00-\x1f\x7f-\x9f\ufffd]{1,64}@[^\s@<>,;:\x00-\x1f\x7f-\x9f\ufffd]{1,253}")
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,500}>")
 
 
@@ -81,6 +83,41 @@ def read_metadata(start: bytes) -> Metadata:
         attachments=tuple(dict.fromkeys(names))[:LIST_LIMIT],
         unparsed=tuple(sorted(unparsed)),
     )
+
+
+def from_address(start: bytes) -> str:
+    """The address in the From field, in lower case; empty if there is none that can be told.
+
+    Read from the field as it was sent: what an encoded word decodes to is a name, never an address
+    (RFC 2047, section 5). Of several addresses the first counts, as mail clients show it.
+    """
+    field = _fields(header_block(start)).get("from", b"")[:OCTET_LIMIT].decode("utf-8", "replace")
+    plain = _without_names(" ".join(field.split()))
+    angle = _ANGLE.search(plain)
+    address = (angle[1] if angle else plain.partition(",")[0]).strip().lower()
+    return address if _ADDRESS.fullmatch(address) else ""
+
+
+def _without_names(text: str) -> str:
+    """*text* without its quoted strings and comments, in which any character may stand (RFC 5322, 3.2)."""
+    kept: list[str] = []
+    depth, quoted, escaped = 0, False, False
+    for one in text:
+        if escaped:
+            escaped = False
+        elif one == "\\" and (quoted or depth):
+            escaped = True
+        elif quoted:
+            quoted = one != '"'
+        elif one == '"' and not depth:
+            quoted = True
+        elif one == "(":
+            depth += 1
+        elif one == ")" and depth:
+            depth -= 1
+        elif not depth:
+            kept.append(one)
+    return "".join(kept)
 
 
 def header_block(start: bytes) -> bytes:

@@ -16,7 +16,6 @@ from twinmail.mailbox_settings import (
     Settings,
     SettingsDamaged,
     Written,
-    is_address,
     is_script_name,
     key,
     merge,
@@ -191,18 +190,3 @@ def test_names_that_pigeonhole_takes(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "a/b", "a\nb", "a\0", "a\x7f", "\x85", "\u2028", "x" * 241, "\udc80"])
 def test_names_that_no_file_can_have(name: str) -> None:
     assert not is_script_name(name)
-
-
-@pytest.mark.parametrize(
-    ("address", "good"),
-    [
-        ("a@b", True),
-        ("ann@example.org", True),
-        ("@b", False),
-        ("a@", False),
-        ("a b@c", False),
-        ("a@b\n", False),
-    ],
-)
-def test_addresses_that_can_be_remembered(address: str, good: bool) -> None:
-    assert is_address(address) is good

@@ -43,8 +43,9 @@ class Server:
         self.restart()
 
     def restart(self) -> None:
+        self.mailboxes = ["ann", "bob"]
         self.shared = SharedSettings(
-            self.name, ["ann", "bob"], self.mail, self.state, self.store, Log(self.log), self.clock
+            self.name, self.mailboxes, self.mail, self.state, self.store, Log(self.log), self.clock
         )
 
     @property
@@ -305,13 +306,22 @@ def test_damaged_document_of_one_mailbox_holds_no_other_back(pair: Pair) -> None
     assert SieveFolder(pair.backup.mail / "bob").read().scripts["a"][0] == "keep;"
 
 
+def test_mailbox_that_is_added_later_is_shared_too(pair: Pair) -> None:
+    pair.settle()
+    for server in (pair.primary, pair.backup):
+        server.mailboxes.append("carol")
+    SieveFolder(pair.primary.mail / "carol").write("a", "keep;")
+    pair.settle()
+    assert SieveFolder(pair.backup.mail / "carol").read().scripts["a"][0] == "keep;"
+
+
 def test_damaged_record_is_made_again(pair: Pair) -> None:
     pair.primary.put("a", "keep;")
     pair.settle()
     (pair.primary.state / "settings" / "ann.json").write_text("{")
     pair.primary.restart()
-    assert "record left out" in pair.primary.log.getvalue()
     pair.settle()
+    assert "record left out" in pair.primary.log.getvalue()
     pair.same({"a": "keep;"})
 
 

@@ -49,7 +49,7 @@ class _Known:
 class SharedSettings:
     """The settings of *mailboxes* on *server*; `of` may be asked by any thread, the rest by one.
 
-    *mail* is the folder of the mailboxes, *state* the one of the records.
+    *mailboxes* may change; *mail* is the folder of them, *state* the one of the records.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class SharedSettings:
         self._log = log
         self._clock = clock
         self._said: dict[str, tuple[str, ...]] = {}
-        self._known = {mailbox: self._load(mailbox) for mailbox in mailboxes}
+        self._mailboxes = mailboxes
+        self._known: dict[str, _Known] = {}
 
     def of(self, mailbox: str) -> Settings:
         """What the user of *mailbox* decided, as far as this server knows."""
-        known = self._known.get(mailbox)
-        return known.settings if known else Settings()
+        return self._of(mailbox).settings
 
     def remember(self, mailbox: str, address: str, kind: str) -> None:
         """Remember *address* as a sender of *kind*; the other servers learn it at the next turn.
@@ -82,7 +82,7 @@ class SharedSettings:
         Raises:
             NotWritten: the disk does not take the record.
         """
-        known = self._known[mailbox]
+        known = self._of(mailbox)
         if known.settings.sender(address) != kind:
             settings = known.settings.with_sender(address, kind, self._now(), self._server)
             self._save(mailbox, _Known(settings, "", known.seen))
@@ -93,7 +93,7 @@ class SharedSettings:
         Raises:
             SettingsTrouble: not for every mailbox.
         """
-        self._each(self._known, self._look)
+        self._each(self._mailboxes, self._look)
 
     def pull(self) -> None:
         """Bring what changed in the bucket to this disk.
@@ -103,7 +103,7 @@ class SharedSettings:
             SourceUnavailable.
         """
         there = dict(self._store.versions(PREFIX))
-        behind = [one for one, known in self._known.items() if there.get(key(one), "") != known.etag]
+        behind = [one for one in self._mailboxes if there.get(key(one), "") != self._of(one).etag]
         self._each(behind, self._settle)
 
     def _each(self, mailboxes: Iterable[str], act: Callable[[str], None]) -> None:
@@ -117,7 +117,7 @@ class SharedSettings:
             raise SettingsTrouble("; ".join(troubles))
 
     def _look(self, mailbox: str) -> None:
-        known = self._known[mailbox]
+        known = self._of(mailbox)
         folder = SieveFolder(self._mail / mailbox)
         seen = folder.fingerprint()
         unsaid = not known.etag and known.settings != Settings()
@@ -136,7 +136,7 @@ class SharedSettings:
         """Make the bucket, this disk and the record say the same."""
         folder = SieveFolder(self._mail / mailbox)
         for _ in range(_ATTEMPTS):
-            known = self._known[mailbox]
+            known = self._of(mailbox)
             seen, found = folder.fingerprint(), folder.read()
             stored, remote = self._fetch(mailbox)
             here = changes(known.settings, found, remote, self._now(), self._server)
@@ -159,7 +159,7 @@ class SharedSettings:
                 self._save(mailbox, _Known(settings, etag))
             # After own writes the folder is looked into once more: a client may have written in between.
             written = not todo.empty or found.marker != marker(settings)
-            self._known[mailbox].seen = None if written else seen
+            self._of(mailbox).seen = None if written else seen
             if here.refused:
                 shown = "; ".join(f"{name}: {why}" for name, why in sorted(here.refused.items()))
                 raise SettingsTrouble(f"works on this server only: {shown}")
@@ -209,6 +209,10 @@ class SharedSettings:
         return int(self._clock() * 1_000_000)
 
     # Records
+
+    def _of(self, mailbox: str) -> _Known:
+        known = self._known.get(mailbox)
+        return known if known is not None else self._known.setdefault(mailbox, self._load(mailbox))
 
     def _load(self, mailbox: str) -> _Known:
         path = self._records / f"{mailbox}.json"
