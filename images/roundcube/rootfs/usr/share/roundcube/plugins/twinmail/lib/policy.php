@@ -1,0 +1,132 @@
+<?php
+
+/**
+ * What a page may load and run (Content Security Policy Level 3).
+ *
+ * Scripts run only with the nonce of the response, which Roundcube's own get and nothing out of a message does:
+ * message bodies are fenced with a mark that nobody can guess, and what is inside of the fence is left alone.
+ * Pages that show a message also name every inline handler by its hash. Roundcube evaluates what its own
+ * requests return, hence 'unsafe-eval'; and messages live from inline styles.
+ */
+final class twinmail_policy
+{
+    /** For answers that are no pages. */
+    public const DATA = "default-src 'none'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
+
+    /** What Roundcube makes of a mail address in a text; the only handler that may come out of a body. */
+    private const WRITE_TO = "/^return rcmail\.command\('compose','[^'\\\\<>\"]*',this\)$/D";
+
+    private const HANDLER = '/\son[a-z]+=(?:"([^"]*)"|\'([^\']*)\')/i';
+    private const WITH_BODY = ['show', 'preview', 'print'];
+    private const WITH_EDITOR = ['compose', 'edit-identity', 'add-identity', 'edit-response', 'add-response'];
+
+    /** Whether the user asked for pictures from elsewhere. */
+    public bool $remote = false;
+
+    private readonly string $nonce;
+    private readonly string $fence;
+
+    public function __construct()
+    {
+        $this->nonce = base64_encode(random_bytes(18));
+        $this->fence = bin2hex(random_bytes(18));
+    }
+
+    public function fence(string $body): string
+    {
+        return "<!--$this->fence-->$body<!--$this->fence-->";
+    }
+
+    /**
+     * The page with nonces, and its policy.
+     *
+     * @return array{string, string}
+     */
+    public function of_page(string $content, string $task, string $action): array
+    {
+        // Ours and the message's take turns.
+        $pieces = explode("<!--$this->fence-->", $content);
+        $handlers = [];
+        foreach ($pieces as $number => $piece) {
+            $ours = $number % 2 === 0;
+            if ($ours) {
+                $pieces[$number] = preg_replace('/<script\b/i', "<script nonce=\"$this->nonce\"", $piece);
+            }
+            foreach (self::handlers($piece) as $handler) {
+                if ($ours || preg_match(self::WRITE_TO, $handler)) {
+                    $handlers[$handler] = true;
+                }
+            }
+        }
+        $shows = $task === 'mail' && in_array($action, self::WITH_BODY, true);
+        $edits = in_array($action, self::WITH_EDITOR, true);
+        $attributes = $shows ? self::hashes(array_keys($handlers)) : "'unsafe-inline'";
+        $images = "'self' data: blob:" . ($this->remote || $edits ? ' https:' : '');
+        return [implode('', $pieces), implode('; ', [
+            "default-src 'none'",
+            "script-src 'nonce-$this->nonce' 'unsafe-eval'",
+            "script-src-elem 'nonce-$this->nonce'" . ($edits ? ' ' . self::editor() : ''),
+            "script-src-attr $attributes",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src $images",
+            "font-src 'self'",
+            "media-src 'self'",
+            "connect-src 'self'",
+            "frame-src 'self'",
+            "manifest-src 'self'",
+            "frame-ancestors 'self'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            'upgrade-insecure-requests',
+        ])];
+    }
+
+    /** For an HTML attachment shown as a page of its own: nothing runs but the button above it. */
+    public function of_attachment(rcmail $rcmail): string
+    {
+        $buttons = [];
+        foreach (['_safe', '_nocheck', '_download'] as $name) {
+            $buttons[] = "location.href = '" . $rcmail->url(array_merge($_GET, [$name => 1])) . "'";
+        }
+        $images = "'self' data:" . (empty($_GET['_safe']) ? '' : ' https:');
+        return implode('; ', [
+            "default-src 'none'",
+            'script-src-attr ' . self::hashes($buttons),
+            "style-src 'self' 'unsafe-inline'",
+            "img-src $images",
+            "font-src 'self'",
+            "media-src 'self'",
+            "frame-ancestors 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            'upgrade-insecure-requests',
+        ]);
+    }
+
+    /** @return list<string> */
+    private static function handlers(string $html): array
+    {
+        preg_match_all(self::HANDLER, $html, $found, PREG_SET_ORDER);
+        return array_map(
+            static fn (array $one): string => html_entity_decode($one[1] . ($one[2] ?? ''), ENT_QUOTES | ENT_HTML5),
+            $found,
+        );
+    }
+
+    /** @param list<string> $handlers */
+    private static function hashes(array $handlers): string
+    {
+        $hashes = array_map(
+            static fn (string $one): string => "'sha256-" . base64_encode(hash('sha256', $one, true)) . "'",
+            $handlers,
+        );
+        return $hashes ? "'unsafe-hashes' " . implode(' ', $hashes) : "'none'";
+    }
+
+    /** The editor loads its parts by itself, from this folder of ours. */
+    private static function editor(): string
+    {
+        $host = preg_replace('/[^A-Za-z0-9.:\[\]-]/', '', $_SERVER['HTTP_HOST'] ?? '');
+        return "https://$host/program/js/tinymce/";
+    }
+}
