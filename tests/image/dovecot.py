@@ -6,9 +6,11 @@ import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
-from twinmail import password_file
+from twinmail import password, password_file
+from twinmail.accounts import Accounts, User
 from twinmail.imap import Account, greets
 from twinmail.local import pki
 from twinmail.local.dovecot import FILE as LOCAL_CONF
@@ -52,11 +54,11 @@ class Dovecot:
     def start(self, name: str = "dovecot") -> "Dovecot":
         etc, mail = self.folder / "etc", self.folder / "mail"
         pki.ensure(self.folder / "tls", etc / "tls", ("imap.example.org",))
-        passdb = password_file.digest(PASSWORD)
-        password_file.save(etc / "users", dict.fromkeys(self.users, passdb))
         (etc / LOCAL_CONF).write_text(local_conf(self.port, self.sieve))
         for volume in (etc, mail, mail / ".server"):
             self.runtime.prepare_volume(volume)
+        if not self.password_file.exists():
+            self.set_accounts(accounts_of(self.users))
         spec = ContainerSpec(
             name=name,
             layout=self.layout,
@@ -72,6 +74,16 @@ class Dovecot:
             assert time.monotonic() < deadline, self.container.logs().decode()
             time.sleep(0.05)
         return self
+
+    @property
+    def password_file(self) -> Path:
+        return self.folder / "mail" / password_file.PLACE
+
+    def set_accounts(self, accounts: Accounts) -> None:
+        """Write the password file as the syncer does; Dovecot looks at it once a second."""
+        self._make(self.password_file.parent)
+        password_file.save(self.password_file, accounts)
+        self._own(self.password_file)
 
     def stop(self) -> None:
         for container in self.containers:
@@ -104,6 +116,12 @@ class Dovecot:
     def _own(self, path: Path) -> None:
         if os.geteuid() == 0:
             os.chown(path, UID, GID)
+
+
+def accounts_of(users: Sequence[str], secret: str = PASSWORD) -> Accounts:
+    """An account for each of *users*, all with the password *secret* and no address."""
+    digest, now = password.digest(secret), datetime.now(UTC)
+    return Accounts({name: User(name, digest, now) for name in users})
 
 
 def free_port() -> int:

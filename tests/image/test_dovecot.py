@@ -7,14 +7,14 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.image.dovecot import PASSWORD, Dovecot
-from twinmail import imap, password_file
+from tests.image.dovecot import PASSWORD, Dovecot, accounts_of
+from twinmail import imap, password
 from twinmail.imap import LoginRefused, MessageNotFound, find_message, session
 from twinmail.local import pki
 from twinmail.local.state import LOOPBACK
@@ -149,15 +149,14 @@ class TestLogin:
         assert "ann" in log
 
     def test_changed_password_counts_without_a_restart(self, dovecot: Dovecot) -> None:
-        users = dovecot.folder / "etc" / "users"
-        before = password_file.load(users)
-        password_file.save(users, {**before, "bob": password_file.digest("another-one")})
+        before = accounts_of(dovecot.users)
+        dovecot.set_accounts(before.with_password("bob", password.digest("another-one"), datetime.now(UTC)))
         try:
             log_in(dovecot, "bob", "another-one")
             with pytest.raises(LoginRefused), session(dovecot.account("bob")):
                 pass
         finally:
-            password_file.save(users, before)
+            dovecot.set_accounts(before)
         log_in(dovecot, "bob", PASSWORD)
 
 
@@ -185,7 +184,7 @@ class TestFolders:
 
     def test_junk_that_the_syncer_made_first(self, dovecot: Dovecot) -> None:
         users = (*dovecot.users, "early")
-        dovecot_users(dovecot, users)
+        dovecot.set_accounts(accounts_of(users))
         data = message("early-junk")
         dovecot.store("early", name(1, data), data, "Junk")
         log_in(dovecot, "early", PASSWORD)
@@ -194,7 +193,7 @@ class TestFolders:
             assert found.keys() >= FOLDERS.keys()
             assert client.select("Junk") == ("OK", [b"1"])
             assert client.select("Sent") == ("OK", [b"0"])
-        dovecot_users(dovecot, dovecot.users)
+        dovecot.set_accounts(accounts_of(dovecot.users))
 
     def test_names_with_dots_levels_and_umlauts(self, dovecot: Dovecot) -> None:
         with session(dovecot.account("bob")) as client:
@@ -208,12 +207,6 @@ class TestFolders:
         with session(dovecot.account("bob")) as client:
             client.create(f'"{folder}"')
         assert {path.name for path in (dovecot.folder / "mail").iterdir()} == before
-
-
-def dovecot_users(dovecot: Dovecot, users: Sequence[str]) -> None:
-    path = dovecot.folder / "etc" / "users"
-    passdb = next(iter(password_file.load(path).values()))
-    password_file.save(path, dict.fromkeys(users, passdb))
 
 
 class TestMessages:

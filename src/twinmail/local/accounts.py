@@ -1,22 +1,22 @@
-"""The accounts of the local system: a generated password for every mailbox, kept in the state folder.
+"""The accounts of the local system: every mailbox gets one, with a generated password.
 
-``credentials.json`` holds the passwords in clear, for its owner only: without it nobody could log in to a
-system that was just made. Deployed servers get the password file alone.
+They are made as on any system, in S3. ``credentials.json`` in the state folder holds the passwords in clear
+besides, for its owner only: without it nobody could log in to a system that was just made.
 """
 
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from datetime import UTC, datetime
 
-from twinmail import durable_file, password_file
+from twinmail import durable_file, password
+from twinmail.account_store import AccountStore, update
+from twinmail.accounts import Accounts, AccountsError, checked_digest, checked_user
 from twinmail.config import Config
 from twinmail.errors import PermanentError
 from twinmail.local.state import State
-from twinmail.password_file import PasswordFileError
 
-FILE = "users"  # beside local.conf in the folder that a server sees as /etc/twinmail
 _CREDENTIALS = "credentials.json"
 
 
@@ -29,45 +29,77 @@ class Login:
     """One user of the local system.
 
     Attributes:
-        passdb: the password's digest, as the password file holds it.
+        digest: of the password, as in the accounts.
     """
 
     name: str
     password: str = field(repr=False)
-    passdb: str = field(repr=False)
+    digest: str = field(repr=False)
+
+    @classmethod
+    def of(cls, name: str, secret: str) -> "Login":
+        """With *secret* and a new digest of it."""
+        return cls(checked_user(name), secret, password.digest(secret))
 
 
-def ensure(state: State, config: Config) -> Mapping[str, Login]:
-    """Make a password for every mailbox that has none; what is there stays as it is.
+def publish(state: State, config: Config, store: AccountStore) -> None:
+    """Make an account for every mailbox that has none; what is there stays as it is.
 
-    Users that are no longer in *config* keep their password here, in case they come back, but get no line
-    in the password file (see `install`).
+    A password that somebody changed elsewhere is no longer known here.
 
     Raises:
         CredentialsError: the file is damaged.
-        NotWritten: transient; nothing changed.
+        AccountsError: the document is.
+        NotWritten, AccountsUnavailable: transient.
     """
     logins = _load(state)
-    missing = [password_file.checked_user(name) for name in config.mailboxes if name not in logins]
+    there = store.read().accounts.users
+    missing = [name for name in config.mailboxes if name not in there and name not in logins]
+    # argon2 releases the interpreter's lock; the memory of four at a time is small.
+    with ThreadPoolExecutor(4) as pool:
+        made = pool.map(Login.of, missing, [password.new_password() for _ in missing])
+        logins |= {login.name: login for login in made}
     if missing:
-        passwords = [password_file.new_password() for _ in missing]
-        # argon2 releases the interpreter's lock; the memory of four at a time is small.
-        with ThreadPoolExecutor(4) as pool:
-            digests = list(pool.map(password_file.digest, passwords))
-        for name, password, passdb in zip(missing, passwords, digests, strict=True):
-            logins[name] = Login(name, password, passdb)
+        # Kept before it is needed: a password that nobody knows opens nothing.
         _save(state, logins)
-    return {name: logins[name] for name in config.mailboxes}
+    now = datetime.now(UTC)
+
+    def change(accounts: Accounts) -> Accounts:
+        for name in config.mailboxes:
+            if name not in accounts.users:
+                accounts = accounts.added(name, logins[name].digest, (), now)
+        return accounts.with_logins(config)
+
+    users = update(store, change).users
+    known = {
+        name: login
+        for name, login in logins.items()
+        if name not in users or users[name].digest == login.digest
+    }
+    if known.keys() != logins.keys():
+        _save(state, known)
 
 
-def install(state: State, config: Config, settings: Path) -> None:
-    """Write the password file into the *settings* folder of a server; `ensure` comes first.
+def remember(state: State, login: Login) -> None:
+    """Keep the password that *login* was given.
 
     Raises:
-        NotWritten: transient; the old file is untouched.
+        CredentialsError: the file is damaged.
+        NotWritten: transient.
+    """
+    _save(state, {**_load(state), login.name: login})
+
+
+def forget(state: State, name: str) -> None:
+    """Keep no password of *name*.
+
+    Raises:
+        CredentialsError: the file is damaged.
+        NotWritten: transient.
     """
     logins = _load(state)
-    password_file.save(settings / FILE, {name: logins[name].passdb for name in config.mailboxes})
+    if logins.pop(name, None):
+        _save(state, logins)
 
 
 def passwords(state: State) -> dict[str, str]:
@@ -93,23 +125,26 @@ def _load(state: State) -> dict[str, Login]:
     try:
         document = json.loads(path.read_text("utf-8"))
         logins = {
-            password_file.checked_user(name): Login(name, str(entry["password"]), str(entry["passdb"]))
+            checked_user(name): Login(name, str(entry["password"]), checked_digest(str(entry["digest"])))
             for name, entry in document.items()
         }
-        password_file.to_bytes({login.name: login.passdb for login in logins.values()})
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, PasswordFileError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, AccountsError) as error:
         raise CredentialsError(
-            f"{path}: expected the passwords that an earlier run wrote, got {error!r}; "
+            f"{path}: expected the passwords that an earlier run wrote, got {_shown(error)}; "
             "remove the file to get new ones"
         ) from error
     return logins
 
 
+def _shown(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
+
+
 def _save(state: State, logins: Mapping[str, Login]) -> None:
     document = {
-        name: {"password": login.password, "passdb": login.passdb} for name, login in sorted(logins.items())
+        name: {"password": login.password, "digest": login.digest} for name, login in sorted(logins.items())
     }
     durable_file.write(
         state.root / _CREDENTIALS, (json.dumps(document, indent=2) + "\n").encode("ascii"), mode=0o600

@@ -1,6 +1,7 @@
 """The running local system: starts the containers in order, waits until each is ready, stops them again."""
 
 import http.client
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from twinmail import imap
+from twinmail.account_store import S3AccountStore
 from twinmail.config import FILE, Config
 from twinmail.errors import PermanentError, TransientError
 from twinmail.local import accounts, deployment, dovecot, pki, services, webmail
@@ -117,9 +119,13 @@ class LocalSystem:
         self._wait("localstack", lambda: _http_ok(address, "/_localstack/health"))
 
     def deploy(self) -> None:
-        """Bring the cloud stack to what the template and the configuration say."""
+        """Bring the cloud stack to what the template and the configuration say, with an account a mailbox."""
         self._say("deploying the cloud stack")
-        deployment.deploy(self.config, self.config_file, self.session(), self._say)
+        # As the file is now: LocalStack may be restarted long after the system was started.
+        config = Config.load(self.config_file)
+        session = self.session()
+        deployment.deploy(config, self.config_file, session, self._say)
+        accounts.publish(self.state, config, S3AccountStore(session.client("s3"), config.bucket))
 
     def start_edge(self) -> None:
         """Start the SES edge."""
@@ -156,9 +162,10 @@ class LocalSystem:
         )
 
     def wait_for_syncer(self, server: str) -> None:
-        """Wait until the syncer of *server* has looked at the log once."""
+        """Wait until the syncer of *server* has looked at the log once, and at the accounts."""
         address = f"{LOOPBACK}:{self.ports[f'{server}-health']}"
         self._wait(f"{server}-syncer", lambda: _http_ok(address, "/readyz"))
+        self._wait(f"{server}-syncer", lambda: _knows_accounts(address))
 
     @property
     def webmails(self) -> tuple[str, ...]:
@@ -254,11 +261,10 @@ class LocalSystem:
     # Inside
 
     def _prepare(self) -> None:
-        """Write what the containers read: certificates, accounts, settings."""
+        """Write what the containers read: certificates and settings."""
         self.state.root.mkdir(parents=True, exist_ok=True)
         for volume in services.volumes(self.state, self.config):
             self.runtime.prepare_volume(volume)
-        accounts.ensure(self.state, self.config)
         for name in ("edge", *self.config.servers):
             settings = self.state.settings(name)
             settings.mkdir(parents=True, exist_ok=True)
@@ -266,7 +272,6 @@ class LocalSystem:
             pki.ensure(self.state.tls, settings / "tls", (server.host,) if server else ("ses-edge",))
             if server:
                 shutil.copyfile(self.config_file, settings / FILE)
-                accounts.install(self.state, self.config, settings)
                 conf = dovecot.local_conf(self.ports[f"{name}-imaps"], self.ports[f"{name}-sieve"])
                 (settings / dovecot.FILE).write_text(conf)
             self.runtime.prepare_volume(settings)
@@ -324,6 +329,18 @@ def _http_ok(address: str, path: str) -> bool:
         connection.request("GET", path)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _knows_accounts(address: str) -> bool:
+    """Whether the syncer at *address* has looked at the accounts, whatever it found."""
+    connection = http.client.HTTPConnection(address, timeout=2)
+    try:
+        connection.request("GET", "/status")
+        return bool(json.load(connection.getresponse())["chores"].get("accounts", {}).get("turns"))
+    except (OSError, http.client.HTTPException, ValueError):
         return False
     finally:
         connection.close()
