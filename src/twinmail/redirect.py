@@ -1,8 +1,8 @@
 """Redirected messages (RFC 5228, 4.2) as SES takes them; pure.
 
 SES sends only what is from a verified address, so the user's own stands in From, and the sender's in
-Reply-To: an answer goes to who wrote. The signature of the sender's domain would not hold over a changed From,
-and is left out; SES signs for the user's domain.
+Reply-To: an answer goes to who wrote. The signature of the sender's domain would not hold over a changed
+From, and is left out; SES signs for the user's domain.
 """
 
 from collections.abc import Callable

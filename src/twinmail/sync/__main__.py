@@ -11,14 +11,16 @@ from twinmail import live_config
 from twinmail.errors import PermanentError
 from twinmail.filter.pigeonhole import Pigeonhole
 from twinmail.ledger import Ledger
+from twinmail.outgoing import SETTINGS, SesSending
 from twinmail.routing import recipient_of
 from twinmail.sync.accounts import AccountsChore
+from twinmail.sync.answers import Answers
 from twinmail.sync.aws import Aws
 from twinmail.sync.carrier import Carrier
 from twinmail.sync.chores import Chore
 from twinmail.sync.decisions import Decisions, Desk
 from twinmail.sync.health import Health
-from twinmail.sync.junk import JunkLook
+from twinmail.sync.junk import JunkLook, JunkMemory
 from twinmail.sync.log import Log
 from twinmail.sync.quota import QuotaChore
 from twinmail.sync.s3 import S3Source
@@ -78,6 +80,7 @@ def main(arguments: Sequence[str], log: Log) -> int:
     source = S3Source(config.bucket, aws)
     queue = None if told.no_push else SqsQueue(config.queue(told.server), aws)
     state = S3StateStore(config.bucket, aws)
+    answers = Answers(config, state, source, SesSending(aws.client("ses", SETTINGS)), told.server, log)
     shared = SharedSettings(told.server, config.mailboxes, told.mail, told.state, state, log)
 
     def chores(ledger: Ledger, carrier: Carrier) -> list[Chore]:
@@ -88,6 +91,7 @@ def main(arguments: Sequence[str], log: Log) -> int:
             SettingsLook(shared),
             SettingsPull(shared, told.poll_seconds),
             JunkLook(config, told.mail, told.state, ledger, shared, log),
+            answers,
         ]
 
     desk = Desk(
@@ -96,6 +100,8 @@ def main(arguments: Sequence[str], log: Log) -> int:
         mail=told.mail,
         recipient=lambda entry, mailbox: recipient_of(config, entry.rcpt_to, mailbox),
         server=told.server,
+        junk=JunkMemory(shared),
+        hand=answers.hand,
     )
     service = Service(config, options, source, queue, log, chores, Decisions(desk, log))
     for number in (signal.SIGTERM, signal.SIGINT):

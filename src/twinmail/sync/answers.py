@@ -1,7 +1,8 @@
 """Sends what scripts decided to send, once although two servers hold the decision.
 
-A decision arrives here by hand, from the delivery on this server; twice an hour the decisions of the last days
-are listed too, so that none is forgotten that was made just before a crash. Mail never waits for any of this.
+A decision arrives here by hand, from the delivery on this server; twice an hour the decisions of the last
+days are listed too, so that none is forgotten that was made just before a crash. Mail never waits for any of
+this.
 """
 
 import hashlib
@@ -123,6 +124,9 @@ class Answers:
         for key, task in list(self._tasks.items()):
             if task.not_before > self._clock():
                 continue
+            if self._now() - task.decision.decided >= LATE:
+                self._log.warning("not answered", **_about(task), reason="it could not be sent for days")
+                task.open.clear()
             for number in sorted(task.open):
                 try:
                     self._send(task, task.decision.outgoing[number])
