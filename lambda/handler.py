@@ -1,4 +1,7 @@
-"""The entry point of the Lambda function: SES invokes it for every message it has stored."""
+"""The entry point of the Lambda function.
+
+SES invokes it for every message it has stored, SNS for everything that became of a message sent.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from twinmail import invocation
 from twinmail.config import FILE, Config
 from twinmail.index import Index
 from twinmail.processor import Processor
+from twinmail.sending_report import SendingReport
 
 CONFIG = Config.load(Path(__file__).with_name(FILE))
 
@@ -17,11 +21,11 @@ CONFIG = Config.load(Path(__file__).with_name(FILE))
 CALLS = botocore.config.Config(
     connect_timeout=5, read_timeout=15, retries={"mode": "standard", "total_max_attempts": 4}
 )
-PROCESSOR = Processor(
-    CONFIG, boto3.client("s3", config=CALLS), Index(boto3.client("dynamodb", config=CALLS), CONFIG.table)
-)
+S3 = boto3.client("s3", config=CALLS)
+PROCESSOR = Processor(CONFIG, S3, Index(boto3.client("dynamodb", config=CALLS), CONFIG.table))
+REPORT = SendingReport(CONFIG, S3, PROCESSOR)
 
 
 def handle(event: dict[str, Any], context: object) -> None:
-    """Process every message of *event*; an error makes Lambda retry the whole event, which is safe."""
-    invocation.run(event, PROCESSOR.process, lambda line: print(line, flush=True))
+    """Process everything in *event*; an error makes Lambda retry the whole event, which is safe."""
+    invocation.run(event, PROCESSOR.process, REPORT.report, lambda line: print(line, flush=True))

@@ -31,17 +31,17 @@ class Account:
     """An AWS account with a bucket, a function and a topic, for one test module."""
 
     def __init__(self, endpoint: str) -> None:
-        session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
-
-        def client(service: str) -> Any:
-            return session.client(service, endpoint_url=endpoint)
-
         self.endpoint = endpoint
         self.ses, self.s3, self.sns, self.sqs, self.lambda_ = map(
-            client, ("ses", "s3", "sns", "sqs", "lambda")
+            self.client, ("ses", "s3", "sns", "sqs", "lambda")
         )
         self.bucket = f"edge-{uuid.uuid4().hex[:12]}"
         self.make_bucket(self.bucket)
+
+    def client(self, service: str, key: str = "test", secret: str = "test") -> Any:
+        """A client of *service*, of the account's root or of the user with *key*."""
+        session = boto3.Session(aws_access_key_id=key, aws_secret_access_key=secret, region_name=REGION)
+        return session.client(service, endpoint_url=self.endpoint)
 
     def make_bucket(self, name: str) -> None:
         self.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
@@ -89,6 +89,10 @@ class Account:
     def objects(self, prefix: str, bucket: str = "") -> list[str]:
         listing = self.s3.list_objects_v2(Bucket=bucket or self.bucket, Prefix=prefix)
         return [one["Key"] for one in listing.get("Contents", [])]
+
+    def first_key(self, prefix: str) -> str:
+        """The first key under *prefix*, once there is one."""
+        return poll(lambda: next(iter(self.objects(prefix)), None), f"an object under {prefix}")
 
     def get(self, key: str, bucket: str = "") -> bytes:
         """The object at *key*, once it is there."""

@@ -35,9 +35,13 @@ class EdgeProcess:
             "AWS_ENDPOINT_URL": endpoint,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
-            "PYTHONPATH": str(LOCALSTACK),
+            "PYTHONPATH": f"{LOCALSTACK}:{LOCALSTACK.with_name('src')}",
         }
-        listen = ["--listen", "127.0.0.1:0", "--submission", "127.0.0.1:0"]
+        listen = [
+            *("--listen", "127.0.0.1:0"),
+            *("--submission", "127.0.0.1:0"),
+            *("--submissions", "127.0.0.1:0"),
+        ]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "twinmail_localstack.edge", *listen, *arguments],
             env=environment,
@@ -50,6 +54,7 @@ class EdgeProcess:
         ready = self.wait_for("ready")
         self.inbound = _address(ready["listen"])
         self.submission = _address(ready["submission"])
+        self.submissions = _address(ready["submissions"])
 
     def _read(self) -> None:
         assert self._process.stdout is not None

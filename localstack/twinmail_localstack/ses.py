@@ -1,4 +1,4 @@
-"""SES with the receipt-rule operations that the stock provider lacks."""
+"""SES with the receipt-rule operations that the stock provider lacks, and SES's rules for what is sent."""
 
 from typing import Any
 
@@ -8,15 +8,48 @@ from localstack.aws.api.ses import (
     CreateReceiptRuleResponse,
     DeleteReceiptRuleResponse,
     RuleSetDoesNotExistException,
+    SendRawEmailResponse,
     SetReceiptRulePositionResponse,
 )
 from localstack.services.moto import MotoFallbackDispatcher, call_moto
 from localstack.services.plugins import Service, aws_provider
 from localstack.services.ses.provider import SesProvider, get_ses_backend
+from localstack.utils.aws.request_context import extract_access_key_id_from_auth_header
+
+from twinmail_localstack.callers import caller_of
+from twinmail_localstack.dispatch import dispatch
+from twinmail_localstack.sending import API_LIMIT, Refused, Request, recipients
 
 
 class Ses(SesProvider):  # type: ignore[misc]
-    """The stock provider, with rules that are told apart by name, and can be moved and deleted."""
+    """The stock provider, with rules that are told apart by name, and can be moved and deleted.
+
+    What is sent is checked as by SES, and delivered by the edge.
+    """
+
+    @handler("SendRawEmail", expand=False)  # type: ignore[untyped-decorator]
+    def send_raw_email(self, context: RequestContext, request: Any) -> SendRawEmailResponse:
+        """Send a message as it is; the stock provider takes no octets but UTF-8."""
+        data = request["RawMessage"]["Data"]
+        octets = data.encode() if isinstance(data, str) else bytes(data)
+        key = extract_access_key_id_from_auth_header(context.request.headers) or ""
+        destinations = tuple(request.get("Destinations") or ()) or recipients(octets)
+        try:
+            sent = dispatch(
+                Request(request.get("Source") or "", destinations, octets),
+                caller_of(key),
+                context.account_id,
+                context.region,
+                "SendRawEmail",
+                API_LIMIT,
+                request.get("ConfigurationSetName") or "",
+            )
+        except Refused as error:
+            status = 403 if error.code == "AccessDenied" else 400
+            raise CommonServiceException(
+                error.code, str(error), status_code=status, sender_fault=True
+            ) from error
+        return SendRawEmailResponse(MessageId=sent.ses_id)
 
     @handler("CreateReceiptRule", expand=False)  # type: ignore[untyped-decorator]
     def create_receipt_rule(self, context: RequestContext, request: Any) -> CreateReceiptRuleResponse:

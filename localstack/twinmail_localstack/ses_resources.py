@@ -20,6 +20,7 @@ from localstack.services.cloudformation.resource_provider import (
 from localstack.services.ses.resource_providers.aws_ses_emailidentity_plugin import (
     SESEmailIdentityProviderPlugin,
 )
+from moto.ses.models import ses_backends
 
 SES_PRINCIPAL = "ses.amazonaws.com"
 
@@ -140,6 +141,40 @@ class ConfigurationSet(ResourceProvider):  # type: ignore[misc]
         return _done({})
 
 
+class EventDestination(ResourceProvider):  # type: ignore[misc]
+    """``AWS::SES::ConfigurationSetEventDestination``, to a topic. moto holds one a configuration set."""
+
+    TYPE = "AWS::SES::ConfigurationSetEventDestination"
+    SCHEMA: ClassVar = _schema(TYPE, "Id", "ConfigurationSetName")
+
+    def create(self, request: ResourceRequest) -> ProgressEvent:
+        model = request.desired_state
+        destination = event_destination(model["EventDestination"], _default_name(request))
+        name = model["ConfigurationSetName"]
+        topic = destination["SNSDestination"]["TopicARN"]
+        policy = request.aws_client_factory.sns.get_topic_attributes(TopicArn=topic)["Attributes"]["Policy"]
+        if not admits_ses(policy):
+            raise ValueError(f"Could not publish to SNS topic: {topic}")
+        request.aws_client_factory.ses.create_configuration_set_event_destination(
+            ConfigurationSetName=name, EventDestination=destination
+        )
+        return _done({**model, "Id": f"{name}|{destination['Name']}"})
+
+    def update(self, request: ResourceRequest) -> ProgressEvent:
+        self._remove(request, request.previous_state)
+        return self.create(request)
+
+    def delete(self, request: ResourceRequest) -> ProgressEvent:
+        self._remove(request, request.desired_state)
+        return _done({})
+
+    def _remove(self, request: ResourceRequest, model: Mapping[str, Any]) -> None:
+        name, _, destination = model["Id"].partition("|")
+        request.aws_client_factory.ses.delete_configuration_set_event_destination(
+            ConfigurationSetName=name, EventDestinationName=destination
+        )
+
+
 class EmailIdentity(ResourceProvider):  # type: ignore[misc]
     """``AWS::SES::EmailIdentity``: a domain or an address. It counts as verified at once."""
 
@@ -169,11 +204,28 @@ class EmailIdentity(ResourceProvider):  # type: ignore[misc]
                 MailFromDomain=mail_from["MailFromDomain"],
                 BehaviorOnMXFailure=behaviour[mail_from.get("BehaviorOnMxFailure", "USE_DEFAULT_VALUE")],
             )
+        name = (model.get("ConfigurationSetAttributes") or {}).get("ConfigurationSetName")
+        # No operation of the API's first version says it.
+        identities = ses_backends[request.account_id][request.region_name].email_identities
+        identities[model["EmailIdentity"]].configuration_set_name = name
         return _done(model)
 
     def delete(self, request: ResourceRequest) -> ProgressEvent:
         request.aws_client_factory.ses.delete_identity(Identity=request.desired_state["EmailIdentity"])
         return _done({})
+
+
+def event_destination(properties: Mapping[str, Any], default_name: str) -> dict[str, Any]:
+    """The ``EventDestination`` of the SES API from the one of a template."""
+    topic = (properties.get("SnsDestination") or {}).get("TopicARN")
+    if not topic:
+        raise ValueError("EventDestination: expected SnsDestination, which is the only kind emulated")
+    return {
+        "Name": properties.get("Name") or default_name,
+        "Enabled": str(properties.get("Enabled", False)).lower() == "true",
+        "MatchingEventTypes": list(properties["MatchingEventTypes"]),
+        "SNSDestination": {"TopicARN": topic},
+    }
 
 
 def receipt_rule(properties: Mapping[str, Any], default_name: str) -> dict[str, Any]:
@@ -217,6 +269,11 @@ class ReceiptRulePlugin(_Plugin):
 class ConfigurationSetPlugin(_Plugin):
     name = ConfigurationSet.TYPE
     resource = ConfigurationSet
+
+
+class EventDestinationPlugin(_Plugin):
+    name = EventDestination.TYPE
+    resource = EventDestination
 
 
 @hooks.on_infra_start()  # type: ignore[untyped-decorator]

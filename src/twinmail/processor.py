@@ -11,7 +11,7 @@ write is repeatable, and their order is fixed:
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -142,12 +142,28 @@ class Processor:
             MessageMissing, ClaimBusy: transient.
             botocore.exceptions.ClientError: a service refused or was not available; the caller's retry helps.
         """
+        return self._bring(receipt, decide(self.config, receipt), self._chunks(receipt))
+
+    def add(
+        self, ses_id: str, arrived: datetime, recipient: str, mailboxes: Sequence[str], message: bytes
+    ) -> Outcome:
+        """Bring a *message* that was written here into the log; the same *ses_id* a second time adds nothing.
+
+        Raises:
+            ClaimBusy: transient.
+            botocore.exceptions.ClientError: as in `process`.
+        """
+        receipt = Receipt(ses_id, arrived, "", (recipient,), {})
+        deliveries = tuple(Delivery(one) for one in mailboxes)
+        decision = Decision(layout.processed_key(ses_id, arrived), deliveries, deliveries, ())
+        return self._bring(receipt, decision, iter((trace_headers(self.config, receipt), message)))
+
+    def _bring(self, receipt: Receipt, decision: Decision, chunks: Iterator[bytes]) -> Outcome:
         claimed = self.index.claimed(receipt.ses_id)
         if claimed and self._exists(claimed):
             return Outcome(None, claimed)
-        decision = decide(self.config, receipt)
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as body:
-            entry, metadata = self._receive(receipt, decision, body)
+            entry, metadata = self._receive(receipt, decision, chunks, body)
             self.checkpoint("received")
             self.s3.put_object(
                 Bucket=self.config.bucket, Key=decision.key, Body=body, ContentType="message/rfc822"
@@ -180,10 +196,12 @@ class Processor:
             )
         return self.index.renew(ses_id, claimed, fresh)
 
-    def _receive(self, receipt: Receipt, decision: Decision, body: IO[bytes]) -> tuple[Entry, Metadata]:
+    def _receive(
+        self, receipt: Receipt, decision: Decision, chunks: Iterator[bytes], body: IO[bytes]
+    ) -> tuple[Entry, Metadata]:
         """Copy the message into *body*, trace headers first; memory does not grow with its size."""
         digest, size, start = hashlib.sha256(), 0, bytearray()
-        for chunk in self._chunks(receipt):
+        for chunk in chunks:
             digest.update(chunk)
             size += len(chunk)
             body.write(chunk)

@@ -6,14 +6,16 @@ knows whether it talks to AWS or to LocalStack.
 
 import hashlib
 import json
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from twinmail import sending_policy, smtp_credentials
 from twinmail.config import Config
 from twinmail.errors import PermanentError, TransientError
 from twinmail.function_zip import FunctionZip
@@ -25,6 +27,12 @@ POLL_SECONDS = (0.1, 2.0)
 
 SES_RECIPIENTS = 100
 """Recipients of one receipt rule (SES Developer Guide, "Service quotas")."""
+
+RESOURCES = 500
+"""Resources of one template, two of them a mailbox (CloudFormation User Guide, "Quotas")."""
+
+INLINE_OCTETS = 51_200
+"""Octets of a template in the request itself; a larger one, up to 1 MB, is read from S3."""
 
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 _STACK = "AWS::CloudFormation::Stack"
@@ -74,30 +82,69 @@ class Plan:
 
 
 def render(template: str, config: Config) -> dict[str, Any]:
-    """The template for *config*: its ``PerServer`` and ``PerDomain`` resources copied into ``Resources``."""
+    """The template for *config*: what is there once a server, domain or mailbox copied into ``Resources``.
+
+    Raises:
+        StackError: two names give one resource, or there are more resources than CloudFormation takes.
+        SendingPolicyError: a mailbox has more addresses than its policy holds.
+    """
     document: dict[str, Any] = yaml.safe_load(template)
     metadata = document.pop("Metadata")
+    ours = sending_policy.all_senders(config)
     for name in config.servers:
-        values = {"Server": name, "Id": name.title().replace("-", "")}
-        _copy(document, metadata["PerServer"], values["Id"], values)
+        values: dict[str, str | Sequence[str]] = {
+            "Server": name,
+            "Id": name.title().replace("-", ""),
+            "Senders": ours,
+        }
+        _copy(document, metadata["PerServer"], str(values["Id"]), values)
     for domain in config.domains:
         # By name, not by number: a domain put before another must not touch the other's identity.
         suffix = hashlib.sha256(domain.encode()).hexdigest()[:8]
         _copy(document, metadata["PerDomain"], suffix, {"Domain": domain})
+    for mailbox in smtp_credentials.names(config):
+        webmail, suffix = mailbox == smtp_credentials.WEBMAIL, _suffix(mailbox)
+        own = ours if webmail else sending_policy.senders_of(config, mailbox)
+        others = () if webmail else sending_policy.strangers_to(config, mailbox)
+        values = {"Mailbox": mailbox, "Id": suffix, "Senders": own, "Strangers": others}
+        _copy(document, metadata["PerMailbox"], suffix, values)
+        policy = document["Resources"][f"SmtpPolicy{suffix}"]["Properties"]["PolicyDocument"]
+        if not others:
+            # A condition without a value is refused.
+            del policy["Statement"][0]["Condition"]["StringNotLike"]
+        sending_policy.check(config, mailbox, policy)
+    count = len(document["Resources"])
+    if count > RESOURCES:
+        raise StackError(
+            f"{len(config.mailboxes)} mailboxes make {count} resources, CloudFormation takes {RESOURCES}; "
+            "divide them between two stacks"
+        )
     return document
 
 
+def _suffix(mailbox: str) -> str:
+    """Part of a logical id, which has letters and digits alone: readable, and one name's only."""
+    readable = re.sub("[^A-Za-z0-9]", "", mailbox.title())
+    return f"{readable}{hashlib.sha256(mailbox.encode()).hexdigest()[:8]}"
+
+
 def _copy(
-    document: dict[str, Any], resources: Mapping[str, Any], suffix: str, values: dict[str, str]
+    document: dict[str, Any],
+    resources: Mapping[str, Any],
+    suffix: str,
+    values: Mapping[str, str | Sequence[str]],
 ) -> None:
     for logical_id, resource in resources.items():
         text = json.dumps(resource)
         for name, value in values.items():
-            text = text.replace(f"${{{name}}}", value)
+            if isinstance(value, str):
+                text = text.replace(f"${{{name}}}", value)
+            else:
+                text = text.replace(f'"${{{name}}}"', json.dumps(value))
         if f"{logical_id}{suffix}" in document["Resources"]:
             raise StackError(
-                f"server names give {logical_id}{suffix} twice: they must differ in more than '-'; "
-                "rename one in twinmail.toml"
+                f"names give {logical_id}{suffix} twice: servers must differ in more than '-', and no "
+                f"mailbox may be called {smtp_credentials.WEBMAIL}; rename one in twinmail.toml"
             )
         document["Resources"][f"{logical_id}{suffix}"] = json.loads(text)
 
@@ -136,8 +183,10 @@ def upload_code(s3: Any, config: Config, function: FunctionZip) -> None:
     s3.put_object(Bucket=bucket, Key=function.key, Body=function.data)
 
 
-def plan(cloudformation: Any, template: Path, config: Config, function: FunctionZip) -> Plan:
+def plan(cloudformation: Any, template: Path, config: Config, function: FunctionZip, s3: Any = None) -> Plan:
     """Make a change set for what *template* and *config* say; nothing that exists changes before `apply`.
+
+    *s3* is needed for a template that is too large for the request; `upload_code` comes first.
 
     Only what is left of a stack whose creation failed is removed: it holds nothing and takes no change set.
 
@@ -165,7 +214,7 @@ def plan(cloudformation: Any, template: Path, config: Config, function: Function
         StackName=config.stack,
         ChangeSetName=name,
         ChangeSetType="CREATE" if create else "UPDATE",
-        TemplateBody=json.dumps(render(template.read_text("utf-8"), config)),
+        **_body(render(template.read_text("utf-8"), config), config, s3),
         Capabilities=CAPABILITIES,
         Parameters=[
             {"ParameterKey": key, "ParameterValue": value}
@@ -186,6 +235,18 @@ def plan(cloudformation: Any, template: Path, config: Config, function: Function
         for one in described.get("Changes", ())
     )
     return Plan(config.stack, change_set, create, changes)
+
+
+def _body(document: Mapping[str, Any], config: Config, s3: Any) -> dict[str, str]:
+    """How CloudFormation gets the template: in the request, or by way of the code's bucket."""
+    text = json.dumps(document, separators=(",", ":"))
+    if len(text) <= INLINE_OCTETS:
+        return {"TemplateBody": text}
+    if s3 is None:
+        raise StackError(f"a template of {len(text)} octets: expected S3 to put it there, got none")
+    bucket, key = code_bucket(config), f"template/{hashlib.sha256(text.encode()).hexdigest()}.json"
+    s3.put_object(Bucket=bucket, Key=key, Body=text.encode("ascii"))
+    return {"TemplateURL": f"https://{bucket}.s3.{config.region}.amazonaws.com/{key}"}
 
 
 def parameters(config: Config, function: FunctionZip) -> dict[str, str]:

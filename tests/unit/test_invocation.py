@@ -1,6 +1,7 @@
 """One invocation: which messages are tried, what is logged, and what Lambda gets to repeat."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from twinmail.errors import PermanentError, TransientError
 from twinmail.invocation import run
 from twinmail.layout import SETUP_NOTIFICATION
 from twinmail.processor import Outcome
+from twinmail.sending_event import SendingEvent
 from twinmail.ses_event import EventError, Receipt
 
 
@@ -36,9 +38,13 @@ def repeated(receipt: Receipt) -> Outcome:
     return Outcome(None, f"manifest/{receipt.ses_id}")
 
 
+def unexpected(event: SendingEvent) -> Mapping[str, Any]:
+    raise AssertionError(f"not from SNS: {event}")
+
+
 def test_each_message_is_one_line() -> None:
     log = Log()
-    run(event("a", "b"), repeated, log)
+    run(event("a", "b"), repeated, unexpected, log)
     assert [(one["ses_id"], one["event"], one["manifest"]) for one in log] == [
         ("a", "repeated", "manifest/a"),
         ("b", "repeated", "manifest/b"),
@@ -48,7 +54,7 @@ def test_each_message_is_one_line() -> None:
 
 def test_setup_notification_is_no_message() -> None:
     log = Log()
-    run(event(SETUP_NOTIFICATION), repeated, log)
+    run(event(SETUP_NOTIFICATION), repeated, unexpected, log)
     assert not log
 
 
@@ -64,11 +70,11 @@ def test_failure_is_logged_raised_and_keeps_nobody_waiting(error: type[Exception
         return repeated(receipt)
 
     with pytest.raises(error, match="broken"):
-        run(event("bad", "good"), process, log)
+        run(event("bad", "good"), process, unexpected, log)
     assert [(one["ses_id"], one["event"]) for one in log] == [("bad", "failed"), ("good", "repeated")]
     assert log[0]["error"] == f"{error.__name__}: broken\nhere" and log[0]["retry"] is retry
 
 
 def test_other_event_ends_in_the_dead_letter_queue() -> None:
     with pytest.raises(EventError, match="Records"):
-        run({"Records": []}, repeated, Log())
+        run({"Records": []}, repeated, unexpected, Log())

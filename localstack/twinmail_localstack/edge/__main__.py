@@ -6,9 +6,9 @@ with ``"event": "ready"`` says that the ports accept. SIGTERM finishes the trans
 
 import argparse
 import asyncio
-import json
 import logging
 import signal
+import ssl
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +19,8 @@ from twinmail_localstack.edge import certificate, inbound, submission
 from twinmail_localstack.edge.acceptance import Acceptance
 from twinmail_localstack.edge.actions import Actions
 from twinmail_localstack.edge.clients import CONNECTIONS, Clients
+from twinmail_localstack.edge.delivery import Delivery
+from twinmail_localstack.edge.localstack import LocalStack
 from twinmail_localstack.edge.log import log
 from twinmail_localstack.edge.rules import Rules
 from twinmail_localstack.edge.session import Session, Sessions
@@ -33,10 +35,10 @@ class Arguments:
 
     listen: tuple[str, int]
     submission: tuple[str, int] | None
+    submissions: tuple[str, int] | None
     region: str
     certificate: Path | None
     key: Path | None
-    smtp_keys: Path | None
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -50,24 +52,16 @@ def arguments(argv: list[str]) -> Arguments:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m twinmail_localstack.edge", description=__doc__)
     parser.add_argument("--listen", metavar="HOST:PORT", type=_address, required=True, help="inbound MX")
-    parser.add_argument("--submission", metavar="HOST:PORT", type=_address, help="SES SMTP endpoint")
+    parser.add_argument(
+        "--submission", metavar="HOST:PORT", type=_address, help="SES SMTP endpoint, STARTTLS (587)"
+    )
+    parser.add_argument(
+        "--submissions", metavar="HOST:PORT", type=_address, help="SES SMTP endpoint, implicit TLS (465)"
+    )
     parser.add_argument("--region", default="eu-central-1")
     parser.add_argument("--certificate", metavar="FILE", type=Path, help="PEM (default: self-signed)")
     parser.add_argument("--key", metavar="FILE", type=Path, help="PEM (default: in the certificate file)")
-    parser.add_argument(
-        "--smtp-keys",
-        metavar="FILE",
-        type=Path,
-        help="JSON object of IAM secret keys by access key id that may submit, besides the SDK's own",
-    )
     return Arguments(**vars(parser.parse_args(argv)))
-
-
-def _keys(file: Path | None, own: tuple[str, str]) -> dict[str, str]:
-    keys = {own[0]: own[1]} if own[0] else {}
-    if file is not None:
-        keys.update(json.loads(file.read_text("utf-8")))
-    return keys
 
 
 async def _serve(given: Arguments) -> None:
@@ -86,25 +80,36 @@ async def _serve(given: Arguments) -> None:
     with ThreadPoolExecutor(CONNECTIONS, "action") as executor:
         rules = Rules(clients.ses, executor)
         acceptance = Acceptance(rules, Actions(clients, region), executor, region)
+        localstack = LocalStack(clients.ses.meta.endpoint_url)
         handler = inbound.Inbound(rules, acceptance)
-        servers = [await _listen(inbound.session_factory(handler, sessions, tls, region), given.listen)]
-        if given.submission:
-            sender = submission.Submission(clients.ses, rules, acceptance, executor, region)
-            keys = _keys(given.smtp_keys, clients.credentials)
-            factory = submission.session_factory(sender, sessions, tls, region, keys)
-            servers.append(await _listen(factory, given.submission))
-        log("ready", listen=_bound(servers[0]), submission=_bound(servers[1]) if servers[1:] else None)
+        servers = {
+            "listen": await _listen(inbound.session_factory(handler, sessions, tls, region), given.listen)
+        }
+        sender = submission.Submission(localstack, executor, clients.credentials[0])
+        for name, address in (("submission", given.submission), ("submissions", given.submissions)):
+            if address:
+                wrapped = name == "submissions"
+                factory = submission.session_factory(
+                    sender, sessions, tls, region, localstack, executor, clients.credentials, wrapped
+                )
+                servers[name] = await _listen(factory, address, tls if wrapped else None)
+        delivery = Delivery(localstack, rules, acceptance, clients.sns, executor, region)
+        delivery.start(loop)
+        log("ready", **{name: _bound(server) for name, server in servers.items()})
         await stopping.wait()
         log("stopping", sessions=len(sessions.open))
-        for server in servers:
+        for server in servers.values():
             server.close()
         deadline = loop.time() + GRACE_SECONDS
         await sessions.drain(GRACE_SECONDS)
+        await delivery.drain(deadline - loop.time())
         await acceptance.drain(deadline - loop.time(), lambda left: log("stopped", unfinished=left))
 
 
-async def _listen(factory: Callable[[], Session], address: tuple[str, int]) -> asyncio.Server:
-    return await asyncio.get_running_loop().create_server(factory, *address, backlog=256)
+async def _listen(
+    factory: Callable[[], Session], address: tuple[str, int], tls: ssl.SSLContext | None = None
+) -> asyncio.Server:
+    return await asyncio.get_running_loop().create_server(factory, *address, backlog=256, ssl=tls)
 
 
 def _bound(server: asyncio.Server) -> str:

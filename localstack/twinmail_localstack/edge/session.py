@@ -56,7 +56,7 @@ class Session(SMTP):
         *,
         hostname: str,
         ident: str,
-        tls: ssl.SSLContext,
+        tls: ssl.SSLContext | None,
         **options: Any,
     ) -> None:
         self._sessions = sessions

@@ -1,53 +1,41 @@
-"""The SES SMTP endpoint: STARTTLS, AUTH, then SendRawEmail; mail for our own domains comes back in."""
+"""The SES SMTP endpoint: TLS, AUTH with the access keys of IAM, then sending as the user they belong to.
+
+Answers are worded as SES words them (SES Developer Guide, "SMTP response codes returned by Amazon SES").
+"""
 
 import asyncio
-import base64
 import functools
-import hashlib
 import hmac
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
-from datetime import UTC, datetime
 from typing import Any
 
 from aiosmtpd.smtp import AuthResult, LoginPassword
-from botocore.exceptions import ClientError
 
-from twinmail_localstack.edge.acceptance import UNAVAILABLE, Acceptance, NotAccepted
-from twinmail_localstack.edge.headers import resent
+from twinmail.smtp_credentials import smtp_password
+from twinmail_localstack.edge.localstack import LocalStack, NotSent, Unreachable
 from twinmail_localstack.edge.log import log
-from twinmail_localstack.edge.reception import Reception, new_ses_id
-from twinmail_localstack.edge.rules import Rules
 from twinmail_localstack.edge.session import Session, Sessions, offered
 
 RECIPIENT_LIMIT = 50
 
-_REJECTED = ("MessageRejected", "InvalidParameterValue", "MailFromDomainNotVerifiedException")
-
-
-def smtp_password(secret_key: str, region: str) -> str:
-    """Derive the SMTP password of an IAM secret key (version 4).
-
-    Source: SES Developer Guide, "Obtaining Amazon SES SMTP credentials".
-    """
-    key = f"AWS4{secret_key}".encode()
-    for part in ("11111111", region, "ses", "aws4_request", "SendRawEmail"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    return base64.b64encode(b"\x04" + key).decode("ascii")
+_SENDER_MISSING = "501 Invalid MAIL FROM address provided"
+_BUSY = "451 Temporary service failure"
+_INVALID = "535 Authentication Credentials Invalid"
+_WORDS = {
+    "AccessDenied": "Access denied",
+    "MessageRejected": "Message rejected",
+}
 
 
 class Submission:
     """aiosmtpd's handler for mail from our own clients."""
 
-    def __init__(
-        self, ses: Any, rules: Rules, acceptance: Acceptance, executor: Executor, region: str
-    ) -> None:
-        self._ses = ses
-        self._rules = rules
-        self._acceptance = acceptance
+    def __init__(self, localstack: LocalStack, executor: Executor, root: str) -> None:
+        self._localstack = localstack
         self._executor = executor
-        self._region = region
+        self._root = root
 
     async def handle_EHLO(
         self, server: Any, session: Any, envelope: Any, hostname: str, responses: list[str]
@@ -59,7 +47,9 @@ class Submission:
     async def handle_MAIL(
         self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
     ) -> str:
-        """Take the sender; SendRawEmail decides whether it may send."""
+        """Take the sender; whether it may send is decided with the message."""
+        if "@" not in address:
+            return _SENDER_MISSING
         envelope.mail_from = address
         envelope.mail_options.extend(options)
         return "250 Ok"
@@ -76,83 +66,107 @@ class Submission:
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         """Send the message; answer with SES's id of it."""
         recipients = tuple(dict.fromkeys(envelope.rcpt_tos))
-        loop = asyncio.get_running_loop()
+        user = session.auth_data.login.decode("utf-8", "replace")
         send = functools.partial(
-            self._ses.send_raw_email,
-            Source=envelope.mail_from,
-            Destinations=list(recipients),
-            RawMessage={"Data": envelope.content},
+            self._localstack.send,
+            user,
+            user == self._root,
+            envelope.mail_from,
+            recipients,
+            envelope.content,
         )
         try:
-            message_id: str = (await loop.run_in_executor(self._executor, send))["MessageId"]
-            await self._return(message_id, recipients, envelope.content)
-        except ClientError as error:
-            details = error.response["Error"]
-            log("not sent", error=str(error))
-            if details["Code"] in _REJECTED:
-                return f"554 Message rejected: {' '.join(details['Message'].split())}"
-            return "451 Temporary service failure"
-        except (*UNAVAILABLE, NotAccepted) as error:
-            log("not sent", error=str(error))
-            return "451 Temporary service failure"
-        log("sent", message_id=message_id, recipients=len(recipients))
+            message_id = await asyncio.get_running_loop().run_in_executor(self._executor, send)
+        except NotSent as error:
+            log("not sent", user=user, error=str(error))
+            return f"554 {_WORDS.get(error.code, 'Transaction failed')}: {' '.join(str(error).split())}"
+        except Unreachable as error:
+            log("not sent", user=user, error=str(error))
+            return _BUSY
+        log("sent", message_id=message_id, user=user, recipients=len(recipients))
         return f"250 Ok {message_id}"
-
-    async def _return(self, message_id: str, recipients: tuple[str, ...], content: bytes) -> None:
-        """Take the message in again for the recipients that our own rules match."""
-        rules = await self._rules.current()
-        own = tuple(one for one in recipients if rules.matching(one))
-        if not own:
-            return
-        now = datetime.now(UTC)
-        host = f"a1-1.smtp-out.{self._region}.amazonses.com"
-        await self._acceptance.accept(
-            Reception(
-                ses_id=new_ses_id(),
-                arrived=now,
-                client="127.0.0.1",
-                host=host,
-                helo=host,
-                # SES sends with an address of its own, so that bounces come to it.
-                mail_from=f"{message_id}@{self._region}.amazonses.com",
-                rcpt_to=own,
-                content=resent(content, message_id, self._region, now),
-                own=True,
-            )
-        )
 
     async def handle_exception(self, error: Exception) -> str:
         """Answer what nobody foresaw as transient."""
         log("session failed", error=repr(error))
-        return "451 Temporary service failure"
+        return _BUSY
 
 
-def authenticator(keys: Mapping[str, str], region: str) -> Callable[..., AuthResult]:
-    """Check a user name (access key id) and SMTP password against *keys* (secret keys by access key id)."""
-    passwords = {name: smtp_password(secret, region).encode("ascii") for name, secret in keys.items()}
+class SubmissionSession(Session):
+    """A session whose AUTH asks LocalStack, without holding up the other sessions."""
 
-    def authenticate(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
-        if isinstance(data, LoginPassword):
-            expected = passwords.get(data.login.decode("utf-8", "replace"), b"")
-            if expected and hmac.compare_digest(expected, data.password):
-                return AuthResult(success=True, message="235 Authentication successful.", auth_data=data)
-        return AuthResult(success=False, handled=False, message="535 Authentication Credentials Invalid")
+    def __init__(
+        self,
+        *arguments: Any,
+        localstack: LocalStack,
+        executor: Executor,
+        root: tuple[str, str],
+        region: str,
+        **options: Any,
+    ) -> None:
+        self._localstack = localstack
+        self._executor = executor
+        self._root = (root[0], smtp_password(root[1], region)) if root[0] else None
+        super().__init__(*arguments, authenticator=_accept_for_now, **options)
 
-    return authenticate
+    async def auth_PLAIN(self, server: Any, args: list[str]) -> AuthResult:
+        """AUTH PLAIN."""
+        return await self._checked(await super().auth_PLAIN(server, args))
+
+    async def auth_LOGIN(self, server: Any, args: list[str]) -> AuthResult:
+        """AUTH LOGIN."""
+        return await self._checked(await super().auth_LOGIN(server, args))
+
+    async def _checked(self, result: AuthResult) -> AuthResult:
+        """Check what the client said; what was no pair of credentials has been answered already."""
+        given = result.auth_data
+        if not result.success or not isinstance(given, LoginPassword):
+            return result
+        user, password = (one.decode("utf-8", "replace") for one in given)
+        if self._root and user == self._root[0]:
+            right = hmac.compare_digest(self._root[1].encode(), password.encode())
+        else:
+            loop = asyncio.get_running_loop()
+            check = functools.partial(self._localstack.may_log_in, user, password)
+            try:
+                right = await loop.run_in_executor(self._executor, check)
+            except Unreachable as error:
+                log("login not checked", error=str(error))
+                return AuthResult(success=False, handled=False, message=_BUSY)
+        if not right:
+            log("login refused", user=user)
+            return AuthResult(success=False, handled=False, message=_INVALID)
+        return AuthResult(success=True, message="235 Authentication successful.", auth_data=given)
+
+
+def _accept_for_now(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
+    """aiosmtpd asks without waiting; `SubmissionSession` then decides."""
+    return AuthResult(success=True, auth_data=data)
 
 
 def session_factory(
-    handler: Submission, sessions: Sessions, tls: ssl.SSLContext, region: str, keys: Mapping[str, str]
+    handler: Submission,
+    sessions: Sessions,
+    tls: ssl.SSLContext,
+    region: str,
+    localstack: LocalStack,
+    executor: Executor,
+    root: tuple[str, str],
+    wrapped: bool = False,
 ) -> Callable[[], Session]:
-    """A protocol factory for ``loop.create_server``."""
+    """A protocol factory for ``loop.create_server``; *wrapped*: in TLS from the first octet."""
     return functools.partial(
-        Session,
+        SubmissionSession,
         handler,
         sessions,
         hostname="email-smtp.amazonaws.com",
         ident="ESMTP SimpleEmailService",
-        tls=tls,
-        require_starttls=True,
+        tls=None if wrapped else tls,  # create_server has it then
+        require_starttls=not wrapped,
         auth_required=True,
-        authenticator=authenticator(keys, region),
+        auth_require_tls=not wrapped,
+        localstack=localstack,
+        executor=executor,
+        root=root,
+        region=region,
     )

@@ -34,7 +34,8 @@ def deploy(config: Config, config_file: Path, session: Any, say: Callable[[str],
 def _deploy(config: Config, config_file: Path, session: Any, say: Callable[[str], None]) -> None:
     function = build_function(CHECKOUT / "src", CHECKOUT / "lambda" / "handler.py", config_file)
     cloudformation = session.client("cloudformation")
-    stack.upload_code(session.client("s3"), config, function)
-    plan = stack.plan(cloudformation, CHECKOUT / "lambda" / "stack.yaml", config, function)
+    s3 = session.client("s3")
+    stack.upload_code(s3, config, function)
+    plan = stack.plan(cloudformation, CHECKOUT / "lambda" / "stack.yaml", config, function, s3)
     stack.apply(cloudformation, plan, lambda event: say(f"  {event}") if "complete" in event else None)
     stack.activate(session.client("ses"), config)

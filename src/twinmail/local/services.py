@@ -56,6 +56,7 @@ def edge(state: State, config: Config, ports: Ports, platform: str, endpoint: st
             *("/usr/bin/tini", "--", "/usr/bin/python3", "-m", "twinmail_localstack.edge"),
             *("--listen", f"{LOOPBACK}:{ports['edge']}"),
             *("--submission", f"{LOOPBACK}:{ports['submission']}"),
+            *("--submissions", f"{LOOPBACK}:{ports['submissions']}"),
             *("--region", config.region),
             *("--certificate", "/etc/twinmail/tls/cert.pem"),
             *("--key", "/etc/twinmail/tls/key.pem"),

@@ -1,0 +1,106 @@
+"""Messages that SES took and has not delivered yet: the SES edge fetches them from here.
+
+Whoever sends, by SMTP or by the API, the message comes here, so delivery and its events are in one place. In
+memory, as everything in flight is.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+LEASE_SECONDS = 20.0
+"""How long a fetched message is not given out again."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a configuration set reports the *events* (``send``, ``bounce``, …) of a message."""
+
+    topic: str
+    events: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One message that SES took.
+
+    Attributes:
+        ses_id: SES message id, which becomes its Message-ID.
+        source: envelope sender.
+        caller: name of the IAM user, or "root".
+        operation: ``SendSmtpEmail`` or ``SendRawEmail``.
+        identities: verified domains, whose unknown recipients bounce.
+    """
+
+    ses_id: str
+    at: datetime
+    source: str
+    destinations: tuple[str, ...]
+    account: str
+    source_arn: str
+    caller: str
+    operation: str
+    configuration_set: str
+    reports: tuple[Destination, ...]
+    identities: tuple[str, ...]
+    data: bytes = field(repr=False)
+
+    def describe(self) -> Mapping[str, Any]:
+        """All but the message itself, for JSON."""
+        document = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "data"}
+        document["at"] = self.at.isoformat()
+        document["reports"] = [{"topic": one.topic, "events": list(one.events)} for one in self.reports]
+        return document
+
+
+class Outbox:
+    """A queue with leases."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._messages: dict[str, Sent] = {}
+        self._leased: dict[str, float] = {}
+
+    def add(self, sent: Sent) -> None:
+        """Add one."""
+        with self._changed:
+            self._messages[sent.ses_id] = sent
+            self._changed.notify()
+
+    def take(self, seconds: float) -> Sent | None:
+        """Lease the oldest that nobody has, waiting *seconds* for one."""
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                for ses_id, sent in self._messages.items():
+                    if self._leased.get(ses_id, 0.0) <= now:
+                        self._leased[ses_id] = now + LEASE_SECONDS
+                        return sent
+                if now >= deadline:
+                    return None
+                self._changed.wait(min(deadline - now, 1.0))
+
+    def data(self, ses_id: str) -> bytes | None:
+        """The message *ses_id*."""
+        with self._changed:
+            sent = self._messages.get(ses_id)
+        return sent.data if sent else None
+
+    def remove(self, ses_id: str) -> None:
+        """It is delivered."""
+        with self._changed:
+            self._messages.pop(ses_id, None)
+            self._leased.pop(ses_id, None)
+
+    def give_back(self, ses_id: str) -> None:
+        """It is not delivered, and due again after a second."""
+        with self._changed:
+            if ses_id in self._messages:
+                self._leased[ses_id] = time.monotonic() + 1.0
+
+
+OUTBOX = Outbox()
