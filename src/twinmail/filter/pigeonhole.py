@@ -1,7 +1,8 @@
 """Asks Pigeonhole what the active script of a mailbox does with a message."""
 
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from twinmail.durable_file import NotWritten
@@ -18,6 +19,8 @@ FIELD = "X-Twinmail-Folder"
 # What a script may take (`sieve_max_cpu_time`), several times over.
 _SECONDS = 30.0
 _CHUNK = 1 << 20
+# Two processors answer no more; Dovecot's `process_limit` for LMTP is above.
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Pigeonhole:
 
     mail: Path
     seconds: float = _SECONDS
+    _free: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_AT_ONCE), repr=False)
 
     def ask(self, question: Question) -> Answer:
         """Ask, and wait for the answer.
@@ -67,6 +71,10 @@ class Pigeonhole:
             LmtpRefused: this message will never be answered about.
             NotWritten: the volume is full or failing; transient.
         """
+        with self._free:
+            return self._ask(question)
+
+    def _ask(self, question: Question) -> Answer:
         shadow = Shadow(self.mail)
         try:
             try:
