@@ -27,11 +27,13 @@ class twinmail extends rcube_plugin
         $hooks = [
             'startup', 'authenticate', 'login_failed', 'login_after', 'user_create',
             'identity_create', 'identity_update', 'identity_delete', 'message_before_send',
-            'common_headers', 'message_part_before', 'message_part_after', 'send_page',
+            'message_part_before', 'message_part_after', 'send_page',
         ];
         foreach ($hooks as $hook) {
             $this->add_hook($hook, [$this, $hook]);
         }
+        // Last of all, since Roundcube gives what it hands out a policy of its own.
+        header_register_callback([$this->policy, 'send']);
         $rcmail = rcmail::get_instance();
         if ($rcmail->output instanceof rcmail_output_html && !$rcmail->output instanceof rcmail_html_page) {
             $this->include_script('twinmail.js');
@@ -65,8 +67,13 @@ class twinmail extends rcube_plugin
 
     public function login_failed($args)
     {
-        // Only what was a password: not a form that expired, nor a mail server that is away.
-        if (!$this->refused && in_array($args['code'], [null, rcmail::ERROR_RATE_LIMIT], true)) {
+        // Only what was a password: not a form that expired, nor a mail server that is away or cannot say.
+        $reason = (string) rcmail::get_instance()->get_storage()->get_error_str();
+        if (
+            !$this->refused
+            && in_array($args['code'], [null, rcmail::ERROR_RATE_LIMIT], true)
+            && stripos($reason, 'temporary') === false
+        ) {
             $mailbox = $this->owners()->mailbox_of((string) $args['user']);
             $this->attempts->failed($mailbox, $_SERVER['REMOTE_ADDR'] ?? '');
         }
@@ -151,12 +158,6 @@ class twinmail extends rcube_plugin
 
     // What a page may load and run
 
-    public function common_headers($args)
-    {
-        $args['headers']['Content-Security-Policy'] = twinmail_policy::DATA;
-        return $args;
-    }
-
     public function message_part_before($args)
     {
         $this->policy->remote = $this->policy->remote || !empty($args['safe']);
@@ -174,12 +175,9 @@ class twinmail extends rcube_plugin
     public function send_page($args)
     {
         $rcmail = rcmail::get_instance();
-        if ($rcmail->output instanceof rcmail_html_page) {
-            header('Content-Security-Policy: ' . $this->policy->of_attachment($rcmail));
-            return $args;
-        }
-        [$args['content'], $policy] = $this->policy->of_page($args['content'], $rcmail->task, $rcmail->action);
-        header("Content-Security-Policy: $policy");
+        $args['content'] = $rcmail->output instanceof rcmail_html_page
+            ? $this->policy->attachment($args['content'], $rcmail)
+            : $this->policy->page($args['content'], $rcmail->task, $rcmail->action);
         return $args;
     }
 }

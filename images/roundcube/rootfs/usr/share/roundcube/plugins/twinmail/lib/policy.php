@@ -10,8 +10,17 @@
  */
 final class twinmail_policy
 {
-    /** For answers that are no pages. */
-    public const DATA = "default-src 'none'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
+    /** For what is no page: answers to requests, and attachments as they are. */
+    private const DATA = [
+        "default-src 'none'",
+        "img-src 'self'",
+        "media-src 'self'",
+        // Of the browser, around a picture that it shows on its own.
+        "style-src 'unsafe-inline'",
+        "frame-ancestors 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ];
 
     /** What Roundcube makes of a mail address in a text; the only handler that may come out of a body. */
     private const WRITE_TO = "/^return rcmail\.command\('compose','[^'\\\\<>\"]*',this\)$/D";
@@ -22,6 +31,9 @@ final class twinmail_policy
 
     /** Whether the user asked for pictures from elsewhere. */
     public bool $remote = false;
+
+    /** @var list<string> */
+    private array $directives = self::DATA;
 
     private readonly string $nonce;
     private readonly string $fence;
@@ -37,12 +49,13 @@ final class twinmail_policy
         return "<!--$this->fence-->$body<!--$this->fence-->";
     }
 
-    /**
-     * The page with nonces, and its policy.
-     *
-     * @return array{string, string}
-     */
-    public function of_page(string $content, string $task, string $action): array
+    public function send(): void
+    {
+        header('Content-Security-Policy: ' . implode('; ', $this->directives));
+    }
+
+    /** The page *$content* with its nonces; from now on the policy is this page's. */
+    public function page(string $content, string $task, string $action): string
     {
         // Ours and the message's take turns.
         $pieces = explode("<!--$this->fence-->", $content);
@@ -62,7 +75,7 @@ final class twinmail_policy
         $edits = in_array($action, self::WITH_EDITOR, true);
         $attributes = $shows ? self::hashes(array_keys($handlers)) : "'unsafe-inline'";
         $images = "'self' data: blob:" . ($this->remote || $edits ? ' https:' : '');
-        return [implode('', $pieces), implode('; ', [
+        $this->directives = [
             "default-src 'none'",
             "script-src 'nonce-$this->nonce' 'unsafe-eval'",
             "script-src-elem 'nonce-$this->nonce'" . ($edits ? ' ' . self::editor() : ''),
@@ -78,18 +91,19 @@ final class twinmail_policy
             "base-uri 'none'",
             "form-action 'self'",
             'upgrade-insecure-requests',
-        ])];
+        ];
+        return implode('', $pieces);
     }
 
-    /** For an HTML attachment shown as a page of its own: nothing runs but the button above it. */
-    public function of_attachment(rcmail $rcmail): string
+    /** An HTML attachment as a page of its own: nothing runs but the button above it. */
+    public function attachment(string $content, rcmail $rcmail): string
     {
         $buttons = [];
         foreach (['_safe', '_nocheck', '_download'] as $name) {
             $buttons[] = "location.href = '" . $rcmail->url(array_merge($_GET, [$name => 1])) . "'";
         }
         $images = "'self' data:" . (empty($_GET['_safe']) ? '' : ' https:');
-        return implode('; ', [
+        $this->directives = [
             "default-src 'none'",
             'script-src-attr ' . self::hashes($buttons),
             "style-src 'self' 'unsafe-inline'",
@@ -100,7 +114,8 @@ final class twinmail_policy
             "base-uri 'none'",
             "form-action 'none'",
             'upgrade-insecure-requests',
-        ]);
+        ];
+        return (string) preg_replace('~<script\b.*?</script\s*>~is', '', $content);
     }
 
     /** @return list<string> */
