@@ -7,13 +7,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
 from invoke.collection import Collection
 
-from twinmail.tasks import build, client, config, lock, send, system, test
+from twinmail.tasks import build, client, config, lock, send, smtp_credentials, status, system, test
 from twinmail.tasks.program import Program
 
 namespace = Collection()
 for task in (
     system.up,
     send.send,
+    status.status,
+    smtp_credentials.smtp_credentials,
     test.test,
     test.e2e,
     build.build,

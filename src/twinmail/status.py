@@ -1,0 +1,267 @@
+"""How the whole system is: every server, the queues, and what became of sent mail, on one screen.
+
+Each part is asked on its own and may be down: then its problem is what is shown of it.
+"""
+
+import http.client
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from twinmail import layout
+from twinmail.config import Config
+from twinmail.errors import TwinmailError
+from twinmail.feedback import Feedback
+
+DAYS = 30
+SHOWN = 5
+
+BOUNCE_LIMIT, COMPLAINT_LIMIT = 0.05, 0.001
+"""Rates from which SES puts an account under review (SES Developer Guide, "Enforcement FAQs")."""
+ENOUGH = 100
+"""Sent messages below which a rate says nothing: one bounce of ten is no 10 %."""
+
+_SECONDS = 5.0
+_ANSWER = TypeVar("_ANSWER")
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """One mail server, by what its syncer says of itself.
+
+    Attributes:
+        said: the whole of ``/status``; empty if it did not answer.
+        problems: what a person should know, in words.
+    """
+
+    name: str
+    said: Mapping[str, Any]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class QueueStatus:
+    """One queue: messages that wait, and that are in somebody's hands; None if it did not answer."""
+
+    name: str
+    waiting: int | None
+    in_hand: int | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class SendingStatus:
+    """What became of the mail of the last `DAYS` days.
+
+    Attributes:
+        sent: messages that SES took.
+        bounces: that came back for good; these count for SES.
+        soft_bounces: that came back for now, or automatic answers.
+        latest: the newest bounces and complaints.
+    """
+
+    sent: int = 0
+    bounces: int = 0
+    soft_bounces: int = 0
+    complaints: int = 0
+    rejects: int = 0
+    latest: tuple[Mapping[str, Any], ...] = ()
+    problem: str = ""
+
+    @property
+    def bounce_rate(self) -> float:
+        """Bounces a sent message."""
+        return self.bounces / self.sent if self.sent else 0.0
+
+    @property
+    def complaint_rate(self) -> float:
+        """Complaints a sent message."""
+        return self.complaints / self.sent if self.sent else 0.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """Everything.
+
+    Attributes:
+        endpoint: where AWS is, or the name of the region.
+        problems: of all parts, one line each; empty when all is well.
+    """
+
+    endpoint: str
+    servers: tuple[ServerStatus, ...]
+    queues: tuple[QueueStatus, ...]
+    dead_letters: QueueStatus
+    sending: SendingStatus
+    problems: tuple[str, ...] = field(default=())
+
+
+def collect(
+    config: Config, endpoint: str, servers: Mapping[str, str], sqs: Any, s3: Any, now: datetime | None = None
+) -> Status:
+    """Ask all parts at once.
+
+    Args:
+        servers: ``HOST:PORT`` of the syncer's health pages, by server.
+        sqs, s3: boto3 clients, with short time-outs.
+    """
+    with ThreadPoolExecutor(len(servers) * 2 + 2) as pool:
+        asked = [pool.submit(server_status, name, address) for name, address in servers.items()]
+        queues = [pool.submit(queue_status, sqs, config.queue(name)) for name in config.servers]
+        dead = pool.submit(queue_status, sqs, config.dead_letter_queue)
+        sending = pool.submit(sending_status, s3, config, now or datetime.now(UTC))
+        found = Status(
+            endpoint,
+            tuple(one.result() for one in asked),
+            tuple(one.result() for one in queues),
+            dead.result(),
+            sending.result(),
+        )
+    return Status(
+        found.endpoint, found.servers, found.queues, found.dead_letters, found.sending, _problems(found)
+    )
+
+
+def server_status(name: str, address: str) -> ServerStatus:
+    """Ask the syncer at *address*."""
+    connection = http.client.HTTPConnection(address, timeout=_SECONDS)
+    try:
+        connection.request("GET", "/status")
+        answer = connection.getresponse()
+        said = json.loads(answer.read())
+        if answer.status != 200 or not isinstance(said, dict):
+            raise ValueError(f"expected 200 with an object, got {answer.status}")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return ServerStatus(name, {}, (f"its syncer does not answer at {address}: {error}",))
+    finally:
+        connection.close()
+    return ServerStatus(name, said, tuple(troubles(said)))
+
+
+def troubles(said: Mapping[str, Any]) -> list[str]:
+    """What in ``/status`` a person should know. Parts that are absent are of another version, and well."""
+    found = [] if said.get("ready") else ["it has not looked at the log yet"]
+    for what, trouble in (said.get("outages") or {}).items():
+        if trouble:
+            found.append(f"{what} is out: {_brief(trouble)}")
+    for what, words in (
+        ("retrying", "messages are tried again"),
+        ("parked", "messages are put aside, and need you"),
+        ("broken_scripts", "filters do not work, and are passed over"),
+    ):
+        if said.get(what):
+            found.append(f"{len(said[what])} {words}: {_brief(next(iter(said[what].items())))}")
+    for mailbox, shortage in (said.get("full") or {}).items():
+        found.append(f"mailbox {mailbox} is full, and its mail waits: {_brief(shortage)}")
+    for name, chore in (said.get("chores") or {}).items():
+        if chore.get("error"):
+            found.append(f"{name} fails: {_brief(chore['error'])}")
+    for name in ("suspicion", "ledger"):
+        if said.get(name):
+            found.append(_brief(said[name]))
+    return found
+
+
+def queue_status(sqs: Any, name: str) -> QueueStatus:
+    """Ask for the depth of the queue *name*."""
+    names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+
+    def ask() -> QueueStatus:
+        url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(names))["Attributes"]
+        return QueueStatus(name, int(found[names[0]]), int(found[names[1]]))
+
+    return _guarded(ask, lambda problem: QueueStatus(name, None, None, problem))
+
+
+def sending_status(s3: Any, config: Config, now: datetime) -> SendingStatus:
+    """Count what is under ``state/sent/`` and ``state/feedback/``; names say the kind, so few are read."""
+
+    def keys(prefix: str) -> list[str]:
+        # The first name of the first day: everything of it sorts behind.
+        first = f"{prefix}{now - timedelta(days=DAYS):%Y/%m/%d}/"
+        pages = s3.get_paginator("list_objects_v2").paginate(
+            Bucket=config.bucket, Prefix=prefix, StartAfter=first
+        )
+        return [one["Key"] for page in pages for one in page.get("Contents", ())]
+
+    def ask() -> SendingStatus:
+        feedback = keys(layout.FEEDBACK)
+        names = [one.rpartition("/")[2] for one in feedback]
+
+        def count(prefix: str) -> int:
+            return sum(one.startswith(prefix) for one in names)
+
+        return SendingStatus(
+            sent=len(keys(layout.SENT)),
+            bounces=count("bounce-permanent-"),
+            soft_bounces=count("bounce-transient-"),
+            complaints=count("complaint-"),
+            rejects=count("reject-"),
+            latest=_latest(s3, config, feedback),
+        )
+
+    return _guarded(ask, lambda problem: SendingStatus(problem=problem))
+
+
+def _latest(s3: Any, config: Config, keys: list[str]) -> tuple[Mapping[str, Any], ...]:
+    """The newest records; within a day names say nothing of the time, so that day is read as a whole."""
+    days = sorted({one.rpartition("/")[0] for one in keys}, reverse=True)
+    found: list[Feedback] = []
+    for day in days:
+        for key in [one for one in keys if one.startswith(f"{day}/")][:100]:
+            body = s3.get_object(Bucket=config.bucket, Key=key)["Body"].read()
+            found.append(Feedback.from_bytes(body))
+        if len(found) >= SHOWN:
+            break
+    newest = sorted(found, key=lambda one: one.at, reverse=True)[:SHOWN]
+    return tuple(
+        {
+            "at": one.at.isoformat(timespec="seconds"),
+            "kind": one.kind,
+            "permanent": one.permanent,
+            "from": one.source,
+            "to": [recipient.address for recipient in one.recipients],
+            "why": next((recipient.diagnostic for recipient in one.recipients), "") or one.category,
+        }
+        for one in newest
+    )
+
+
+def _guarded(ask: Callable[[], _ANSWER], failed: Callable[[str], _ANSWER]) -> _ANSWER:
+    try:
+        return ask()
+    except (BotoCoreError, ClientError, TwinmailError, OSError) as error:
+        return failed(_brief(error))
+
+
+def _problems(found: Status) -> tuple[str, ...]:
+    lines = [f"{one.name}: {problem}" for one in found.servers for problem in one.problems]
+    lines += [
+        f"queue {one.name}: {one.problem}" for one in (*found.queues, found.dead_letters) if one.problem
+    ]
+    if found.dead_letters.waiting:
+        lines.append(
+            f"{found.dead_letters.waiting} events ended in {found.dead_letters.name}: read their errors in "
+            "the function's log, then send them again"
+        )
+    sending = found.sending
+    if sending.problem:
+        lines.append(f"sent mail: {sending.problem}")
+    if sending.sent >= ENOUGH:
+        for name, rate, limit in (
+            ("bounce", sending.bounce_rate, BOUNCE_LIMIT),
+            ("complaint", sending.complaint_rate, COMPLAINT_LIMIT),
+        ):
+            if rate > limit:
+                lines.append(f"{name} rate {rate:.1%}: SES reviews accounts above {limit:.1%}")
+    return tuple(lines)
+
+
+def _brief(value: Any) -> str:
+    return " ".join(str(value).split())[:200]
