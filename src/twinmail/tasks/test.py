@@ -12,8 +12,8 @@ from twinmail.tasks.command import command
 from twinmail.tasks.config import PROJECT
 
 # In the order in which a failure is cheapest to learn.
-GROUPS = ("lint", "unit", "golden", "fuzz", "contract", "image", "e2e")
-NEEDS_IMAGES = frozenset({"contract", "image", "e2e"})
+GROUPS = ("lint", "unit", "golden", "fuzz", "contract", "image", "e2e", "browser")
+NEEDS_IMAGES = frozenset({"contract", "image", "e2e", "browser"})
 
 
 @command(
@@ -52,6 +52,8 @@ def run(groups: Sequence[str], runtime: str, keep_going: bool, match: str) -> No
     unknown = [one for one in groups if one not in GROUPS]
     if unknown:
         raise PermanentError(f"unknown test group {unknown[0]!r}; known: {', '.join(GROUPS)}")
+    if "browser" in groups:
+        find_browser()
     install_test_requirements()
     if NEEDS_IMAGES & set(groups):
         build_images()
@@ -96,6 +98,20 @@ def install_test_requirements() -> None:
     if subprocess.run([*install, "--require-hashes", "-r", str(lock)], check=False).returncode:
         raise PermanentError(f"{lock.name} could not be installed; see above")
     shutil.copyfile(lock, done)
+
+
+def find_browser() -> None:
+    """Find Chromium, or install it; asked before anything that takes time."""
+    done = subprocess.run(
+        ["sh", str(PROJECT / ".ci" / "chromium")], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        others = " ".join(one for one in GROUPS if one != "browser")
+        raise PermanentError(
+            f"no browser for the group browser: {done.stderr[-2000:].strip()}\n"
+            f"or run the other groups: ./inv test {others}"
+        )
+    print(done.stdout.strip(), flush=True)
 
 
 def build_images() -> None:

@@ -1,0 +1,41 @@
+"""Messages that the tests receive."""
+
+from email import policy
+from email.message import EmailMessage
+
+from tests.browser.site import WEBMAIL, Site
+from tests.e2e.mail import Accepted
+
+# One red pixel.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8cfc0000003"
+    "010100c9fe92ef0000000049454e44ae426082"
+)
+
+
+def written(
+    subject: str,
+    to: str,
+    text: str = "Hello\n",
+    html: str = "",
+    sender: str = "Zoë Example <zoe@example.com>",
+) -> EmailMessage:
+    """A message as mail programs write it, with an HTML part if there is *html*."""
+    message = EmailMessage(policy=policy.SMTP)
+    message["From"] = sender
+    message["To"] = to
+    message["Subject"] = subject
+    message["Message-ID"] = f"<{subject.encode().hex()}@example.com>"
+    message.set_content(text)
+    if html:
+        message.add_alternative(html, subtype="html")
+    return message
+
+
+def deliver(site: Site, user: str, message: EmailMessage | bytes, folder: str = "INBOX") -> Accepted:
+    """Send it to *user* and wait until the webmail's server has it in *folder*."""
+    data = message if isinstance(message, bytes) else bytes(message)
+    accepted = site.sender.send(data, [f"{user}@example.org"])
+    with site.client(user, WEBMAIL) as client:
+        client.wait_for([accepted], folder)
+    return accepted
