@@ -6,12 +6,18 @@ does Dovecot's quota, and both must say the same (https://doc.dovecot.org/2.4.1/
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from email.utils import format_datetime
+from pathlib import Path
 
 from twinmail.errors import TransientError
+
+# Seen from the folder of the mailboxes. No mailbox has such a name.
+PLACE = Path(".server") / "quotas"
+# What all of Dovecot runs as.
+UID = GID = 1000
 
 _SIZE = re.compile(r",(?P<kind>[SW])=(?P<octets>[0-9]{1,18})(?=[,:]|$)")
 _UNITS = ("octets", "KB", "MB", "GB", "TB")
@@ -61,6 +67,14 @@ class Shortage:
             f"messages of {readable(self.octets)} wait; its user must make room, or raise "
             f"mailboxes.{self.mailbox}.quota_bytes in twinmail.toml"
         )
+
+
+def user_database(quotas: Mapping[str, int]) -> bytes:
+    """Dovecot's user database (passwd-file) that tells it the octets each mailbox may take."""
+    return "".join(
+        f"{mailbox}::{UID}:{GID}::::userdb_quota_storage_size={quotas[mailbox]}B\n"
+        for mailbox in sorted(quotas)
+    ).encode("ascii")
 
 
 def that_fit(sizes: Iterable[tuple[str, int]], room: int) -> list[str]:

@@ -4,12 +4,12 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from twinmail import password, password_file
+from twinmail import password, password_file, quota
 from twinmail.accounts import Accounts, User
 from twinmail.imap import Account, greets
 from twinmail.local import pki
@@ -38,6 +38,8 @@ class Dovecot:
     port: int = field(default_factory=lambda: free_port())
     sieve: int = field(default_factory=lambda: free_port())
     reference: str | None = None
+    full_text_search: bool = True
+    quotas: Mapping[str, int] = field(default_factory=dict)
     containers: list[Container] = field(default_factory=list)
 
     @property
@@ -54,11 +56,14 @@ class Dovecot:
     def start(self, name: str = "dovecot") -> "Dovecot":
         etc, mail = self.folder / "etc", self.folder / "mail"
         pki.ensure(self.folder / "tls", etc / "tls", ("imap.example.org",))
-        (etc / LOCAL_CONF).write_text(local_conf(self.port, self.sieve))
+        (etc / LOCAL_CONF).write_text(local_conf(self.port, self.sieve, self.full_text_search))
         for volume in (etc, mail, mail / ".server"):
             self.runtime.prepare_volume(volume)
         if not self.password_file.exists():
             self.set_accounts(accounts_of(self.users))
+        quotas = self.folder / "mail" / quota.PLACE
+        quotas.write_bytes(quota.user_database(self.quotas))
+        self._own(quotas)
         spec = ContainerSpec(
             name=name,
             layout=self.layout,

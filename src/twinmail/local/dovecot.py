@@ -5,8 +5,20 @@ from twinmail.local.state import LOOPBACK
 FILE = "local.conf"
 
 
-def local_conf(port: int, sieve: int) -> str:
-    """The text of ``/etc/twinmail/local.conf`` for IMAPS on loopback *port* and ManageSieve on *sieve*."""
+# conf/fts.conf of the image turns it on. What is indexed stays, and is used again when it is on again.
+_WITHOUT_SEARCH_INDEX = """
+mail_plugins {
+  fts = no
+  fts_flatcurve = no
+}
+"""
+
+
+def local_conf(port: int, sieve: int, full_text_search: bool = True) -> str:
+    """The text of ``/etc/twinmail/local.conf`` for IMAPS on loopback *port* and ManageSieve on *sieve*.
+
+    Without *full_text_search* a search reads every message, and nothing keeps an index.
+    """
     return f"""\
 listen = {LOOPBACK}
 service imap-login {{
@@ -27,4 +39,4 @@ service anvil {{
     mode = 0
   }}
 }}
-"""
+{"" if full_text_search else _WITHOUT_SEARCH_INDEX}"""

@@ -19,7 +19,7 @@ from twinmail import imap
 from twinmail.account_store import S3AccountStore
 from twinmail.config import FILE, Config
 from twinmail.errors import PermanentError, TransientError
-from twinmail.local import accounts, deployment, dovecot, pki, services, webmail
+from twinmail.local import accounts, cloud, deployment, dovecot, pki, services, webmail
 from twinmail.local.state import LOOPBACK, Description, Ports, State, choose_ports
 from twinmail.runtime.interface import Container, ContainerSpec, Exited, Runtime
 
@@ -176,6 +176,7 @@ class LocalSystem:
         """Start the webmail of *server*: PHP, and the web server before it."""
         self._say(f"starting the webmail on {server}")
         webmail.prepare(self.state, self.config, self.ports, server)
+        webmail.authorize(self.state, self.config, self.ports, server, self.session().client("iam"))
         for folder in webmail.volumes(self.state, self.config):
             self.runtime.prepare_volume(folder)
         self._start(webmail.php(self.state, server, self.platform))
@@ -184,7 +185,7 @@ class LocalSystem:
     def wait_for_webmail(self, server: str) -> None:
         """Wait until the webmail of *server* answers."""
         port, tls = self.ports[f"{server}-webmail"], pki.client_context(self.ca)
-        self._wait(f"{server}-php", lambda: webmail.answers(LOOPBACK, port, tls))
+        self._wait(f"{server}-php", lambda: webmail.answers(LOOPBACK, port, tls), f"{server}-web")
 
     def stop_container(self, name: str) -> None:
         """Stop the container *name* if it runs."""
@@ -223,14 +224,7 @@ class LocalSystem:
 
     def session(self) -> Any:
         """A session whose clients talk to LocalStack; production code is handed such clients."""
-        from localstack_client.session import Session
-
-        return Session(
-            aws_access_key_id=services.ACCESS_KEY,
-            aws_secret_access_key=services.SECRET_KEY,
-            region_name=self.config.region,
-            localstack_host=self.endpoint.removeprefix("http://").rstrip("/"),
-        )
+        return cloud.session(self.endpoint, self.config.region)
 
     def account(self, server: str, login: accounts.Login) -> imap.Account:
         """How to log in to *server* as *login*."""
@@ -251,6 +245,7 @@ class LocalSystem:
             },
             ca=str(self.ca),
             ports=dict(self.ports.by_service),
+            config=str(self.config_file.absolute()),
         )
 
     @property
@@ -272,7 +267,9 @@ class LocalSystem:
             pki.ensure(self.state.tls, settings / "tls", (server.host,) if server else ("ses-edge",))
             if server:
                 shutil.copyfile(self.config_file, settings / FILE)
-                conf = dovecot.local_conf(self.ports[f"{name}-imaps"], self.ports[f"{name}-sieve"])
+                conf = dovecot.local_conf(
+                    self.ports[f"{name}-imaps"], self.ports[f"{name}-sieve"], server.full_text_search
+                )
                 (settings / dovecot.FILE).write_text(conf)
             self.runtime.prepare_volume(settings)
 
@@ -281,15 +278,17 @@ class LocalSystem:
         with _uninterrupted():
             self.containers[spec.name] = self.runtime.start(spec)
 
-    def _wait(self, name: str, ready: Callable[[], bool]) -> None:
+    def _wait(self, name: str, ready: Callable[[], bool], *others: str) -> None:
+        """Wait until *name* is ready; it and *others* must not end meanwhile."""
         deadline = time.monotonic() + READY_SECONDS
-        container = self.containers.get(name)
         while not ready():
-            status = container.status() if container else None
-            if isinstance(status, Exited):
-                raise NotReady(
-                    f"{name} ended with exit code {status.code}; the end of its log:\n{self.tail(name)}"
-                )
+            for one in (name, *others):
+                container = self.containers.get(one)
+                status = container.status() if container else None
+                if isinstance(status, Exited):
+                    raise NotReady(
+                        f"{one} ended with exit code {status.code}; the end of its log:\n{self.tail(one)}"
+                    )
             if time.monotonic() > deadline:
                 raise NotReady(
                     f"{name} not ready after {READY_SECONDS:.0f} s; the end of its log:\n{self.tail(name)}"

@@ -20,6 +20,7 @@ from twinmail.sync.carrier import Carrier
 from twinmail.sync.chores import Chore
 from twinmail.sync.decisions import Decisions, Desk
 from twinmail.sync.health import Health
+from twinmail.sync.indexing import IndexingChore
 from twinmail.sync.junk import JunkLook, JunkMemory
 from twinmail.sync.log import Log
 from twinmail.sync.quota import QuotaChore
@@ -85,7 +86,11 @@ def main(arguments: Sequence[str], log: Log) -> int:
 
     def chores(ledger: Ledger, carrier: Carrier) -> list[Chore]:
         """What this server does besides carrying messages, in the order of their turns."""
+        indexing = IndexingChore(told.mail) if config.servers[told.server].full_text_search else None
+        if indexing is not None:
+            carrier.arrived = indexing.arrived
         return [
+            *([indexing] if indexing else []),
             AccountsChore(state, told.mail, log),
             QuotaChore(config, told.server, told.mail, carrier, log),
             SettingsLook(shared),

@@ -97,6 +97,8 @@ class Carrier:
         decisions: Decisions | None = None,
     ) -> None:
         self.ledger = ledger
+        # Told each folder that got a message, after it did.
+        self.arrived: Callable[[str, str], None] = lambda mailbox, folder: None
         self.quotas = quotas or Quotas(mail, lambda mailbox: limits.quota_bytes)
         self.store = store
         self.disk = disk
@@ -325,6 +327,8 @@ class Carrier:
             "delivery_ms": round(delivery * 1000, 1),
         }
         self._log.info("delivered", **told)
+        for one in placements:
+            self.arrived(mailbox, one.folder)
         with self._lock:
             self._delivered += 1
             self._last = {"at": now.isoformat(timespec="milliseconds"), **told}

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from twinmail import durable_file
 from twinmail.basename import base_name
 from twinmail.config import Config
 from twinmail.durable_file import NotWritten
@@ -21,7 +22,16 @@ from twinmail.journal import Record
 from twinmail.ledger import Ledger, Waiting
 from twinmail.maildir import Maildir, stem
 from twinmail.manifest import INBOX, Delivery
-from twinmail.quota import Shortage, Usage, notice, notice_id, size_of, that_fit
+from twinmail.quota import (
+    PLACE,
+    Shortage,
+    Usage,
+    notice,
+    notice_id,
+    size_of,
+    that_fit,
+    user_database,
+)
 from twinmail.sync.log import Log, utc_now
 from twinmail.sync.outage import Outage
 
@@ -210,6 +220,7 @@ class QuotaChore:
         Raises:
             NotWritten: a disk is failing; transient.
         """
+        self._show()
         waiting = self._ledger.waiting()
         if waiting and self._carrier.store.trouble is None:
             self._retry(waiting)
@@ -224,6 +235,21 @@ class QuotaChore:
         self._quotas.shortages = shortages
         for shortage in shortages.values():
             self._tell(shortage)
+
+    def _show(self) -> None:
+        """Tell Dovecot the quotas, also after the configuration changed."""
+        data = user_database({name: self._quotas.quota_of(name) for name in self._config.mailboxes})
+        path = self._mail / PLACE
+        try:
+            if path.read_bytes() == data:
+                return
+        except OSError:
+            pass
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise NotWritten(f"{path.parent}: cannot be made: {error.strerror}; mount the volume") from error
+        durable_file.write(path, data, mode=0o600)
 
     def _retry(self, waiting: Sequence[Waiting]) -> None:
         keys: dict[str, None] = {}
