@@ -4,13 +4,13 @@ import http.client
 import shutil
 import ssl
 from pathlib import Path
+from typing import Any
 
-from twinmail import durable_file, webmail
+from twinmail import durable_file, smtp_credentials, webmail
 from twinmail.config import Config
 from twinmail.local import client_files, pki
 from twinmail.local.state import LOOPBACK, Ports, State
 from twinmail.runtime.interface import ContainerSpec, Mount
-from twinmail.smtp_credentials import smtp_password
 from twinmail.webmail import Service
 
 _CA_IN_CONTAINER = "/etc/twinmail/ca.pem"
@@ -52,22 +52,31 @@ def prepare(state: State, config: Config, ports: Ports, server: str) -> None:
     settings = webmail.Settings(
         imap=Service(f"ssl://{LOOPBACK}:{ports[f'{server}-imaps']}", host, _CA_IN_CONTAINER),
         sieve=Service(f"ssl://{LOOPBACK}:{ports[f'{server}-sieve']}", host, _CA_IN_CONTAINER),
-        smtp=Service(f"tls://{LOOPBACK}:{ports['submission']}", "localhost", _CA_IN_CONTAINER),
+        smtp=Service(f"ssl://{LOOPBACK}:{ports['submissions']}", "localhost", _CA_IN_CONTAINER),
         hosts=(host, "localhost", LOOPBACK),
         product=f"Webmail of {config.domains[0]}",
     )
     texts = {
         php / webmail.SETTINGS: settings.to_json(),
         php / webmail.IDENTITIES: webmail.identities(config),
-        php / webmail.SENDER: _sender(config).to_json(),
         web / webmail.LISTEN: webmail.listen_conf(f"{LOOPBACK}:{ports[f'{server}-webmail']}", names),
     }
     for path, text in texts.items():
-        durable_file.write(path, text.encode("ascii"), 0o600 if path.name == webmail.SENDER else 0o644)
+        durable_file.write(path, text.encode("ascii"))
 
 
-def _sender(config: Config) -> webmail.Sender:
-    return webmail.Sender("test", smtp_password("test", config.region))
+def authorize(state: State, config: Config, ports: Ports, server: str, iam: Any) -> None:
+    """Give the webmail of *server* its SMTP credential; the stack has made the user.
+
+    Raises:
+        SmtpCredentialsError: it has not.
+        NotMade, NotWritten: transient.
+    """
+    # One for all servers: a new one ends the others.
+    shared = state.root / webmail.SENDER
+    smtp_credentials.ensure_webmail(iam, config, shared, LOOPBACK, ports["submissions"])
+    path = folder(state, server) / "php-etc" / webmail.SENDER
+    durable_file.write(path, shared.read_bytes(), mode=0o600)
 
 
 def answers(host: str, port: int, tls: ssl.SSLContext) -> bool:
