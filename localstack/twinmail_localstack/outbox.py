@@ -63,6 +63,13 @@ class Outbox:
         self._changed = threading.Condition()
         self._messages: dict[str, Sent] = {}
         self._leased: dict[str, float] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """Let nobody wait any more: LocalStack stops, and would wait for those who do."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def add(self, sent: Sent) -> None:
         """Add one."""
@@ -80,7 +87,7 @@ class Outbox:
                     if self._leased.get(ses_id, 0.0) <= now:
                         self._leased[ses_id] = now + LEASE_SECONDS
                         return sent
-                if now >= deadline:
+                if self._closed or now >= deadline:
                     return None
                 self._changed.wait(min(deadline - now, 1.0))
 

@@ -116,3 +116,9 @@ def serve_edge() -> None:
         ("/_twinmail/outbox/<ses_id>", One()),
     ):
         ROUTER.add(Resource(path, resource))
+
+
+@hooks.on_infra_shutdown()  # type: ignore[untyped-decorator]
+def let_edge_go() -> None:
+    """Answer the edge that waits for a message: LocalStack stops when all requests have ended."""
+    OUTBOX.close()
