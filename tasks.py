@@ -7,7 +7,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
 from invoke.collection import Collection
 
-from twinmail.tasks import build, client, config, lock, send, smtp_credentials, status, system, test
+from twinmail.tasks import (
+    alias,
+    app_password,
+    build,
+    client,
+    config,
+    lock,
+    send,
+    smtp_credentials,
+    status,
+    system,
+    test,
+    user,
+)
 from twinmail.tasks.program import Program
 
 namespace = Collection()
@@ -24,6 +37,8 @@ for task in (
     client.client_profile,
 ):
     namespace.add_task(task)
+for group in (user.collection, alias.collection, app_password.collection):
+    namespace.add_collection(group)
 
 if __name__ == "__main__":
     Program(namespace=namespace).run()

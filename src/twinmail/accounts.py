@@ -85,17 +85,34 @@ class Accounts:
             raise AccountsError(f"user {name!r}: no such account; known: {known}")
         return self.users[name]
 
+    def find(self, user: str) -> User:
+        """The account that *user*, a mailbox or a login address, means.
+
+        Raises:
+            AccountsError: there is none.
+        """
+        owner = next((one.name for one in self.users.values() if user.lower() in one.logins), user)
+        return self.user(owner)
+
+    def check_free(self, name: str) -> None:
+        """Check that *name* can be a new account.
+
+        Raises:
+            AccountsError: it exists, or is no name for a mailbox.
+        """
+        if checked_user(name) in self.users:
+            raise AccountsError(
+                f"user {name!r}: has an account already; change its password with: ./inv user passwd {name}"
+            )
+
     def added(self, name: str, digest: str, logins: Iterable[str], now: datetime) -> "Accounts":
         """With the new account *name*.
 
         Raises:
             AccountsError: it exists, or would not be read back.
         """
-        if name in self.users:
-            raise AccountsError(
-                f"user {name!r}: has an account already; change its password with: ./inv user passwd {name}"
-            )
-        return self._with(User(checked_user(name), checked_digest(digest), _second(now), tuple(logins)))
+        self.check_free(name)
+        return self._with(User(name, checked_digest(digest), _second(now), tuple(logins)))
 
     def with_password(self, name: str, digest: str, now: datetime) -> "Accounts":
         """With another main password for *name*; app passwords stay.

@@ -10,7 +10,7 @@ from invoke import Collection
 
 from twinmail.errors import PermanentError
 from twinmail.tasks.command import command
-from twinmail.tasks.program import spread
+from twinmail.tasks.program import join, spread
 
 PROJECT = Path(__file__).parents[2]
 
@@ -25,7 +25,12 @@ def up(context, once=False):  # type: ignore[no-untyped-def]
     """Up."""
 
 
-CONTEXTS = {one.name: one for one in Collection(send, up).to_contexts()}
+@invoke.task(iterable=["mailbox"])
+def add(context, address, mailbox, json=False):  # type: ignore[no-untyped-def]
+    """Add."""
+
+
+CONTEXTS = {one.name: one for one in Collection(send, up, alias=Collection(add)).to_contexts()}
 
 
 @pytest.mark.parametrize(
@@ -41,6 +46,8 @@ CONTEXTS = {one.name: one for one in Collection(send, up).to_contexts()}
         ("up --once", "up --once"),
         ("up send x", "up send --file x"),
         ("nothing x", "nothing x"),
+        ("alias.add a@b x y", "alias.add a@b --mailbox x --mailbox y"),
+        ("alias.add --json a@b x --mailbox y", "alias.add --json a@b --mailbox x --mailbox y"),
     ],
 )
 def test_bare_words_become_the_list_option(words: str, expected: str) -> None:
@@ -48,6 +55,25 @@ def test_bare_words_become_the_list_option(words: str, expected: str) -> None:
         # A task without a list option ends the search: what follows is invoke's business.
         expected = words
     assert spread(words.split(), CONTEXTS) == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("alias add a@b x", "alias.add a@b x"),
+        ("alias.add a@b x", "alias.add a@b x"),
+        ("send add", "send add"),
+        ("", ""),
+    ],
+)
+def test_two_words_are_one_task(words: str, expected: str) -> None:
+    assert join(words.split(), CONTEXTS) == expected.split()
+
+
+@pytest.mark.parametrize("words", ["alias", "alias x", "alias --json"])
+def test_first_word_alone_says_what_may_follow(words: str) -> None:
+    with pytest.raises(invoke.exceptions.Exit, match=r"^\./inv alias: one of these must follow: add$"):
+        join(words.split(), CONTEXTS)
 
 
 def test_an_explained_error_is_its_text_and_exit_code_1() -> None:
@@ -72,6 +98,14 @@ def test_ctrl_c_is_exit_code_130() -> None:
     assert caught.value.code == 130
 
 
+TASKS = ("up", "send", "test", "e2e", "build", "lock", "config")
+TWO_WORDS = (
+    *("user.add", "user.passwd", "user.remove", "user.list"),
+    *("alias.add", "alias.remove", "alias.list"),
+    *("app-password.add", "app-password.list", "app-password.revoke"),
+)
+
+
 def run(*arguments: str, folder: Path = PROJECT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(PROJECT / "tasks.py"), *arguments],
@@ -86,14 +120,14 @@ def run(*arguments: str, folder: Path = PROJECT) -> subprocess.CompletedProcess[
 def test_list_names_every_task_with_one_line(tmp_path: Path) -> None:
     result = run("--list", folder=tmp_path)
     assert result.returncode == 0
-    for task in ("up", "send", "test", "e2e", "build", "lock", "config"):
+    for task in (*TASKS, *TWO_WORDS):
         line = next(one for one in result.stdout.splitlines() if one.split()[:1] == [task])
         assert len(line.split()) > 3, f"{task} has no help"
 
 
-@pytest.mark.parametrize("task", ["up", "send", "test", "e2e", "build", "lock", "config"])
+@pytest.mark.parametrize("task", [*TASKS, *TWO_WORDS])
 def test_every_option_has_help(task: str) -> None:
-    result = run("--help", task)
+    result = run(*task.split("."), "--help")
     assert result.returncode == 0
     options = [one.strip() for one in result.stdout.partition("Options:")[2].splitlines()]
     assert not [one for one in options if one.startswith("-") and "  " not in one]

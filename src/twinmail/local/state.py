@@ -145,6 +145,7 @@ class Description:
         submission: address of the SES SMTP endpoint.
         servers: IMAPS address of each server.
         ca: file with the certificate of the local authority.
+        config: the configuration file it was started with.
     """
 
     pid: int
@@ -156,6 +157,7 @@ class Description:
     servers: dict[str, dict[str, str | int]]
     ca: str
     ports: dict[str, int] = field(default_factory=dict)
+    config: str = ""
 
     def save(self, state: State) -> None:
         """Write it atomically."""
