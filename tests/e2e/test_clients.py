@@ -53,7 +53,8 @@ def ask(running: Running, name: str, path: str, body: str | None = None) -> Answ
     connection = Https(running, name)
     try:
         headers = {"Content-Type": "text/xml"} if body is not None else {}
-        connection.request("GET" if body is None else "POST", path, body, headers)
+        octets = None if body is None else body.encode()
+        connection.request("GET" if body is None else "POST", path, octets, headers)
         answer = connection.getresponse()
         return Answer(answer.status, answer.headers.get_content_type(), answer.read())
     finally:

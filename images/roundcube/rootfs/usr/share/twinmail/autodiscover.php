@@ -16,6 +16,11 @@ if ($answer === false) {
 }
 // Not parsed as XML: a question needs no entities and no documents from elsewhere to be understood.
 $question = (string) file_get_contents('php://input', length: 16384);
-$found = preg_match('~<EMailAddress>\s*([^<>&"\'\s]{3,254})\s*</EMailAddress>~i', $question, $match);
+if (!preg_match('~<EMailAddress>\s*([^<>&"\'\s]{3,254})\s*</EMailAddress>~iu', $question, $match)) {
+    http_response_code(400);
+    header('Content-Type: text/plain; charset=utf-8');
+    echo "expected a question of Outlook's with one EMailAddress\n";
+    exit;
+}
 header('Content-Type: text/xml; charset=utf-8');
-echo str_replace(PLACE, htmlspecialchars($found ? $match[1] : PLACE, ENT_XML1 | ENT_QUOTES), $answer);
+echo str_replace(PLACE, htmlspecialchars($match[1], ENT_XML1 | ENT_QUOTES), $answer);
