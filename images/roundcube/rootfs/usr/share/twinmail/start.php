@@ -54,18 +54,44 @@ function write_key(string $path): bool
         && rename("$path.new", $path);
 }
 
-/** Make the tables, or bring those of an earlier version up to date. */
+/**
+ * Make the tables, or bring those of an earlier version up to date.
+ *
+ * It happens in a copy that takes the database's place when it is complete: a stop in between changes nothing.
+ */
 function update_schema(string $folder): bool
 {
-    $db = rcmail::get_instance()->get_dbh();
-    $db->db_connect('w');
-    if ($db->is_error()) {
+    $path = VOLUME . '/roundcube.db';
+    $copy = "$path.new";
+    array_map('unlink', glob("$copy*") ?: []);
+    if (is_file($path)) {
+        $versions = array_map(static fn (string $one): string => basename($one, '.sql'), glob("$folder/sqlite/*.sql"));
+        if (schema_version($path, $copy) >= max($versions)) {
+            return unlink($copy);
+        }
+    }
+    $rcmail = rcmail::get_instance();
+    $rcmail->config->set('db_dsnw', "sqlite:///$copy?mode=0600");
+    // Into a file that is empty, connecting makes the tables.
+    $database = $rcmail->get_dbh();
+    $database->db_connect('w');
+    $done = rcmail_utils::db_update($folder, 'roundcube', null, ['quiet' => true, 'errors' => true]);
+    // All of it into the one file that moves.
+    $database->query('PRAGMA wal_checkpoint(TRUNCATE)');
+    $failed = $database->is_error();
+    $database->closeConnection();
+    if (!$done || $failed || filesize("$copy-wal") > 0 || !rename($copy, $path)) {
         return false;
     }
-    if (!$db->list_tables()) {
-        // Half a schema would be taken for an old one.
-        $sql = "BEGIN;\n" . file_get_contents("$folder/sqlite.initial.sql") . "\nCOMMIT;\n";
-        return (bool) $db->exec_script($sql);
-    }
-    return rcmail_utils::db_update($folder, 'roundcube', null, ['quiet' => true]);
+    array_map('unlink', glob("$copy*") ?: []);
+    return true;
+}
+
+/** The version of the schema at *$path*, of which a complete copy is left at *$copy*. */
+function schema_version(string $path, string $copy): string
+{
+    $database = new PDO("sqlite:$path");
+    $database->exec('VACUUM INTO ' . $database->quote($copy));
+    $found = $database->query("SELECT value FROM system WHERE name = 'roundcube-version'")->fetchColumn();
+    return (string) $found;
 }

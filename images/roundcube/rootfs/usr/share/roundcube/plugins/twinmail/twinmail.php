@@ -133,8 +133,8 @@ class twinmail extends rcube_plugin
         $from = twinmail_owners::addresses_in((string) ($headers['From'] ?? ''));
         foreach ($senders as $sender) {
             if (count($from) !== 1 || !$this->own($sender)) {
-                $text = $this->gettext(['name' => 'notyours', 'vars' => ['address' => $sender]]);
-                return ['abort' => true, 'error' => ['label' => $text], 'result' => false] + $args;
+                $text = $this->gettext(['name' => 'notyours', 'vars' => ['address' => rcube::Q($sender)]]);
+                return ['abort' => true, 'error' => $text, 'result' => false] + $args;
             }
         }
         return $args;
