@@ -85,7 +85,7 @@ def foreground(folder: Path, runtime_name: str) -> Iterator[Foreground]:
 
 def test_once_says_in_json_when_each_server_had_the_message(folder: Path, runtime_name: str) -> None:
     found = once(folder, runtime_name)
-    assert set(found) == {"delivered", "runtime", "platform", "cold_seconds"}
+    assert set(found) == {"delivered", "runtime", "platform", "cold_seconds", "webmail"}
     assert set(found["delivered"]) == {"primary", "backup"}
     assert all(isinstance(one, int) and one > 0 for one in found["delivered"].values())
     assert found["runtime"] == runtime_name and found["platform"].startswith("linux/")

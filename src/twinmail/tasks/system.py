@@ -78,6 +78,7 @@ def up(
                 "runtime": chosen.name,
                 "platform": platform,
                 "cold_seconds": elapsed,
+                "webmail": {server: _webmail(system, server) for server in system.webmails},
             }
             print(json.dumps(found), flush=True)
         else:
@@ -110,6 +111,11 @@ def _address(config: Any, mailbox: str) -> str:
     return next(str(one) for one in config.mailboxes[mailbox].addresses if not one.startswith("*"))
 
 
+def _webmail(system: Any, server: str) -> str:
+    """Address of the webmail of *server*."""
+    return f"https://127.0.0.1:{system.ports[f'{server}-webmail']}/"
+
+
 def _print_table(system: Any, delivered: dict[str, int], once: bool) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -126,6 +132,7 @@ def _print_table(system: Any, delivered: dict[str, int], once: bool) -> None:
     lines = {
         "user": user.name,
         "password": user.password,
+        **{f"webmail ({server})": _webmail(system, server) for server in system.webmails},
         "CA file": system.ca,
         "SMTP in (the Internet's side)": f"127.0.0.1:{system.ports['edge']}",
         "SMTP out (submission)": f"127.0.0.1:{system.ports['submission']}",
@@ -143,6 +150,9 @@ def _print_table(system: Any, delivered: dict[str, int], once: bool) -> None:
     print("\nTry next, in another terminal:")
     print(f"  ./inv send tests/messages --to {_address(system.config, user.name)}")
     print(f"  openssl s_client -quiet -verify_return_error -CAfile '{ca}' -connect 127.0.0.1:{port}")
+    for server in system.webmails:
+        print(f"  a browser: {_webmail(system, server)}, logging in as {_address(system.config, user.name)}")
+        print("    with the password above; it knows this machine's authority once you import the CA file")
     print(f"  a mail client: IMAP, 127.0.0.1, port {port}, SSL/TLS, the user and password above")
     print("\nCtrl-C stops it and keeps the mail.", flush=True)
 
