@@ -14,79 +14,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-_ONSETS = (
-    "b",
-    "d",
-    "f",
-    "g",
-    "h",
-    "k",
-    "l",
-    "m",
-    "n",
-    "p",
-    "r",
-    "s",
-    "t",
-    "v",
-    "w",
-    "z",
-    "sch",
-    "st",
-    "tr",
-    "br",
-    "fr",
-    "kl",
-    "gr",
-    "pf",
-    "ch",
-    "sp",
-    "th",
-    "wh",
+_ONSETS, _VOWELS, _CODAS, _ENDINGS = (
+    line.split()
+    for line in (
+        "b d f g h k l m n p r s t v w z sch st tr br fr kl gr pf ch sp th wh",
+        "a e i o u a e i o e ei ie au eu ä ö ü ee ou",
+        "n r l s t m ng rt st ch nd ck g ft lt mpf rn ss ll",
+        "en er ung e s ing ed keit lich ly ness heit",
+    )
 )
-_VOWELS = (
-    "a",
-    "e",
-    "i",
-    "o",
-    "u",
-    "a",
-    "e",
-    "i",
-    "o",
-    "e",
-    "ei",
-    "ie",
-    "au",
-    "eu",
-    "ä",
-    "ö",
-    "ü",
-    "ee",
-    "ou",
-)
-_CODAS = (
-    "n",
-    "r",
-    "l",
-    "s",
-    "t",
-    "m",
-    "ng",
-    "rt",
-    "st",
-    "ch",
-    "nd",
-    "ck",
-    "g",
-    "ft",
-    "lt",
-    "mpf",
-    "rn",
-    "ss",
-    "ll",
-)
-_ENDINGS = ("en", "er", "ung", "e", "s", "ing", "ed", "keit", "lich", "ly", "ness", "heit")
 
 _START = datetime(2020, 1, 1, tzinfo=UTC)
 _WORDS = 60_000

@@ -210,10 +210,10 @@ class Carrier:
             todo = plan(entry, self.ledger.mailboxes(message_stem(entry)))
             # Before anything is downloaded. What is linked already is there, and only has to be recorded.
             new = [one for one in todo.deliveries if not self._placing.is_linked(one.mailbox, todo.stem)]
-            full = self.quotas.without_room(new, entry.size)
-            todo = replace(todo, deliveries=tuple(one for one in todo.deliveries if one not in full))
-            if todo.deliveries:
-                self._deliver(key, todo, origin, None if full else key)
+            with self.quotas.claim(new, entry.size) as full:
+                todo = replace(todo, deliveries=tuple(one for one in todo.deliveries if one not in full))
+                if todo.deliveries:
+                    self._deliver(key, todo, origin, None if full else key)
             if full:
                 return self._wait(key, entry, full)
             if not todo.deliveries:

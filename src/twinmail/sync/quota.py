@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,11 +57,13 @@ class _Mailbox:
 
     Attributes:
         used: octets at the last look, and what was delivered since; None before the first.
+        held: octets of messages on their way.
         parts: by path of ``new/`` or ``cur/``, what was there when it last changed.
     """
 
     root: Path
     used: int | None = None
+    held: int = 0
     looked: float = 0.0
     parts: dict[Path, _Part] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -139,25 +142,38 @@ class Quotas:
         with box.lock:
             return self._look(box)
 
-    def claim(self, mailbox: str, octets: int) -> bool:
-        """Take *octets* of room in *mailbox* if there are that many.
+    @contextmanager
+    def claim(self, deliveries: Sequence[Delivery], octets: int) -> Iterator[tuple[Delivery, ...]]:
+        """Hold room for a message of *octets* for *deliveries* during the block.
 
-        What is claimed and not delivered in the end is room again after the next look. Messages that are on
-        their way during a look may go over the quota, by what is in flight at most.
+        Gives those of them that have no room. At the end what was held counts as delivered; if it was not, a
+        look finds out.
         """
+        full = tuple(one for one in deliveries if not self._hold(one.mailbox, octets))
+        try:
+            yield full
+        finally:
+            for one in deliveries:
+                if one not in full:
+                    self._let_go(one.mailbox, octets)
+
+    def _hold(self, mailbox: str, octets: int) -> bool:
         box, quota = self._mailbox(mailbox), self.quota_of(mailbox)
         with box.lock:
             used = box.used
-            if used is None or used + octets > quota or self._clock() - box.looked > _TRUST_SECONDS:
+            old = self._clock() - box.looked > _TRUST_SECONDS
+            if used is None or old or used + box.held + octets > quota:
                 used = self._look(box)
-            if used + octets > quota:
+            if used + box.held + octets > quota:
                 return False
-            box.used = used + octets
+            box.held += octets
         return True
 
-    def without_room(self, deliveries: Iterable[Delivery], octets: int) -> tuple[Delivery, ...]:
-        """Those of *deliveries* that have no room for a message of *octets*; the others' room is claimed."""
-        return tuple(one for one in deliveries if not self.claim(one.mailbox, octets))
+    def _let_go(self, mailbox: str, octets: int) -> None:
+        box = self._mailbox(mailbox)
+        with box.lock:
+            box.held -= octets
+            box.used = (box.used or 0) + octets
 
     def _mailbox(self, name: str) -> _Mailbox:
         with self._lock:
