@@ -46,7 +46,7 @@ def session(account: Account, timeout: float = _CONNECT_SECONDS) -> Iterator[ima
     Raises:
         LoginRefused: user, password or certificate.
         OSError: no connection.
-        imaplib.IMAP4.abort: the server ended the connection.
+        imaplib.IMAP4.abort: the server ended the connection, or knows no accounts yet.
     """
     try:
         client = imaplib.IMAP4_SSL(account.host, account.port, ssl_context=account.tls, timeout=timeout)
@@ -58,6 +58,9 @@ def session(account: Account, timeout: float = _CONNECT_SECONDS) -> Iterator[ima
         except imaplib.IMAP4.abort:
             raise
         except imaplib.IMAP4.error as error:
+            # RFC 5530: the server cannot say now whether the password is right.
+            if "[UNAVAILABLE]" in str(error):
+                raise imaplib.IMAP4.abort(f"{account}: {error}") from error
             raise LoginRefused(f"{account}: login refused: {error}") from error
         yield client
     finally:

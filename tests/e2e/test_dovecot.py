@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.e2e.conftest import SERVERS, Running
 from tests.e2e.mail import stored
+from twinmail import password_file
 from twinmail.local.state import LOOPBACK
 
 FOLDERS = ("Sent", "Drafts", "Junk", "Trash", "Archive")
@@ -17,8 +18,8 @@ def message(subject: str) -> bytes:
 
 
 def test_one_password_file_opens_both(running: Running) -> None:
-    files = {(running.state.settings(server) / "users").read_bytes() for server in SERVERS}
-    assert len(files) == 1
+    files = {(running.state.maildirs(server) / password_file.PLACE).read_bytes() for server in SERVERS}
+    assert len({one.rstrip(b"#\n") for one in files}) == 1
     for server in SERVERS:
         with running.client(server, "bob") as client:
             assert client.imap.select("INBOX")[0] == "OK"

@@ -49,4 +49,9 @@ def _checked(text: str) -> str:
             f"password: expected at least {SHORTEST} characters, got {len(text)}; "
             "or leave the choice to ./inv, without --prompt and --stdin"
         )
+    if not (text.isascii() and text.isprintable()):
+        # IMAP's LOGIN has no way to say which octets an umlaut is (RFC 9051, section 6.2.3).
+        raise PermanentError(
+            "password: expected letters, digits and signs of ASCII; not every client sends others"
+        )
     return text
