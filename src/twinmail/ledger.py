@@ -11,6 +11,7 @@ Only what both lost is unknown. The Maildirs are then searched (see ``twinmail.s
 nothing arrives twice; but a message that its user had deleted comes back.
 """
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -110,14 +111,15 @@ class Ledger:
 
     def folders(self, mailbox: str, names: Iterable[str]) -> dict[str, str]:
         """Where those of the messages *names* (stems) that *mailbox* got were delivered to, by stem."""
-        wanted = list(names)
-        found: dict[str, str] = {}
-        for start in range(0, len(wanted), _BATCH):
-            part = wanted[start : start + _BATCH]
-            places = ",".join("?" * len(part))
-            query = f"SELECT stem, folder FROM delivery WHERE mailbox = ? AND stem IN ({places})"
-            found.update(self._rows(query, (mailbox, *part)))
-        return found
+        query = (
+            "SELECT stem, folder FROM delivery WHERE mailbox = ? AND stem IN (SELECT value FROM json_each(?))"
+        )
+        return dict(self._rows(query, (mailbox, json.dumps(list(names)))))
+
+    def delivered_since(self, mailbox: str, moment: str, folder: str) -> frozenset[str]:
+        """Stems of what arrived after *moment* (seconds since the epoch) and went to *folder*."""
+        query = "SELECT stem FROM delivery WHERE mailbox = ? AND stem > ? AND folder = ?"
+        return frozenset(one for (one,) in self._rows(query, (mailbox, moment, folder)))
 
     def count(self) -> int:
         """How many deliveries are known."""

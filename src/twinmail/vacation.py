@@ -6,6 +6,7 @@ talk to each other. SES replaces the envelope sender by one of its own, so the n
 cannot be had; what that rule is for holds all the same, since bounces end at SES and are never answered.
 """
 
+import base64
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def answer(
     sender = next((one for one in ours if one.name == "from"), None)
     if sender is None or not own(source):
         source, sender = primary, Field("from", primary.encode())
-    kept = [one for one in ours if one.name not in _ANSWER_LEFT_OUT]
+    kept, content = _seven_bit([one for one in ours if one.name not in _ANSWER_LEFT_OUT], body(written))
     header = [
         sender,
         *kept,
@@ -67,7 +68,20 @@ def answer(
         Field("auto-submitted", b"auto-replied"),
         Field("precedence", b"bulk"),
     ]
-    return Answer(source, to, join(header, body(written)))
+    return Answer(source, to, join(header, content))
+
+
+def _seven_bit(header: list[Field], content: bytes) -> tuple[list[Field], bytes]:
+    """The same in ASCII, which is what SES promises to carry ("Sending raw email", SES Developer Guide)."""
+    encoding = next((one.text.lower() for one in header if one.name == "content-transfer-encoding"), "8bit")
+    if content.isascii() or encoding not in ("7bit", "8bit", "binary"):
+        return header, content
+    if any(one.name == "content-type" and one.text.lower().startswith("multipart/") for one in header):
+        # Its parts would each have to be encoded; that is its author's business.
+        return header, content
+    kept = [one for one in header if one.name != "content-transfer-encoding"]
+    kept.append(Field("content-transfer-encoding", b"base64"))
+    return kept, base64.encodebytes(content).replace(b"\n", b"\r\n")
 
 
 def silence(original: tuple[Field, ...], to: str, own: Callable[[str], bool]) -> str:

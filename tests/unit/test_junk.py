@@ -24,6 +24,7 @@ from twinmail.sync import junk as watching
 from twinmail.sync.junk import JunkLook, JunkMemory, JunkTrouble
 from twinmail.sync.log import Log
 from twinmail.sync.settings import SharedSettings
+from twinmail.uidlist import guids
 
 SPAM = "spam@example.com"
 ARRIVED = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
@@ -159,6 +160,7 @@ class Mailbox:
         self.log = io.StringIO()
         self.maildir = Maildir(self.mail / "ann" / "Maildir")
         self.count = 0
+        self.arrived = ARRIVED
         self.restart()
         self.look()
 
@@ -173,7 +175,7 @@ class Mailbox:
     def deliver(self, sender: str = SPAM, folder: str = "INBOX", record: bool = True) -> str:
         self.count += 1
         data = f"From: Somebody <{sender}>\r\nSubject: x\r\n\r\nbody\r\n".encode()
-        name = base_name(ARRIVED, f"m{self.count}", len(data), len(data))
+        name = base_name(self.arrived, f"m{self.count}", len(data), len(data))
         staged = self.maildir.stage(stem(name), [data], ARRIVED)
         self.maildir.link(staged, folder, name)
         self.maildir.discard(staged.path)
@@ -240,6 +242,43 @@ def test_copy_then_flag_then_expunge_is_a_move(ann: Mailbox) -> None:
     ann.expunge(name, "Junk")
     ann.look()
     assert ann.opinion() == HAM
+
+
+def test_moved_out_of_junk_before_anybody_looked(tmp_path: Path) -> None:
+    ann = Mailbox(tmp_path)
+    ann.arrived = datetime.now(UTC)
+    name = ann.deliver(folder="Junk")
+    ann.move(name, "Junk", "INBOX")
+    ann.look()
+    assert ann.opinion() == HAM
+    ann.shared.remember("ann", SPAM, "")
+    ann.deliver("other@example.com", "Junk")
+    ann.look()
+    assert ann.opinion() == "", "the same move teaches once"
+    ann.ledger.close()
+
+
+def test_copied_to_where_it_was_before_it_has_another_name(ann: Mailbox) -> None:
+    """Dovecot's list still has the old one there; so it notes which message the new name is."""
+    name = ann.deliver()
+    ann.move(name, "INBOX", "Junk")
+    ann.look()
+    assert ann.opinion() == JUNK
+    ann.maildir.prepare("INBOX")
+    (ann.maildir.root / "cur" / "1795415131.M578184P25.vm,S=9,W=9:2,S").hardlink_to(ann.file(name, "Junk"))
+    (ann.maildir.root / "dovecot-uidlist").write_text(
+        f"3 V1795415129 N3 G59e7a03359dc036b\n2 G{name} W9 :1795415131.M578184P25.vm,S=9,W=9\n1 :other\n"
+    )
+    ann.expunge(name, "Junk")
+    ann.look()
+    assert ann.opinion() == ""
+
+
+def test_list_that_cannot_be_read_names_nothing() -> None:
+    assert guids(["", "3 V1 N1 G1", "x", "1 :a", "2 G :b", "3 Gx :c:2,S\n", "4 S1 W2 Gy P3 :d"]) == {
+        "c": "x",
+        "d": "y",
+    }
 
 
 def test_delivered_to_junk_is_nobodys_opinion(ann: Mailbox) -> None:

@@ -72,6 +72,16 @@ def test_answer_is_what_rfc_3834_wants() -> None:
         assert len(message.get_all(name, [])) == 1
 
 
+def test_answer_is_ascii_whatever_its_text() -> None:
+    result = vacation()
+    assert isinstance(result, Answer)
+    assert result.data.isascii()
+    assert told(result)["Content-Transfer-Encoding"] == "base64"
+    plain = vacation(written=WRITTEN.replace(b"M\xc3\xa4rz", b"March"))
+    assert isinstance(plain, Answer)
+    assert b"\r\n\r\nI am away until March.\r\n" in plain.data
+
+
 def test_thread_where_pigeonhole_wrote_none() -> None:
     written = b"\r\n".join(
         line for line in WRITTEN.split(b"\r\n") if not line.startswith((b"In-Reply-To", b"References"))

@@ -9,9 +9,11 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
-from twinmail import durable_file
+from twinmail import durable_file, uidlist
 from twinmail.config import Config
 from twinmail.durable_file import NotWritten
 from twinmail.errors import TransientError, TwinmailError
@@ -28,9 +30,12 @@ from twinmail.sync.settings import SharedSettings
 FOLDER = "junk"
 LOOK_SECONDS = 3.0
 
-_NAME = re.compile(r"(?P<name>[0-9]+\.[0-9a-f]{32}\.twinmail[^:/]*)(?::2,(?P<flags>[A-Za-z]*))?")
+_OWN = re.compile(r"[0-9]+\.[0-9a-f]{32}\.twinmail(,[^:/]*)?")
 # File systems stamp a folder by a clock of up to 10 ms; what changed so lately may change again unseen.
 _FRESH_NS = 1_000_000_000
+
+# Of arrival; a user who is faster than the watch is so with new mail.
+_RECENT = timedelta(minutes=10)
 
 Fingerprint = tuple[int, ...]
 
@@ -106,6 +111,11 @@ class JunkLook:
             return
         before = self._known(mailbox)
         inside = _messages(maildir / f".{JUNK_FOLDER}")
+        if before is not None:
+            # Also those that were delivered, and moved on, since the last look.
+            since = f"{(utc_now() - _RECENT).timestamp():.0f}"
+            recent = self._ledger.delivered_since(mailbox, since, JUNK_FOLDER)
+            before = replace(before, inside=before.inside | (recent - before.left))
         gone = before.inside - inside.keys() if before else frozenset()
         elsewhere = self._elsewhere(maildir, gone) if gone else {}
         delivered = self._ledger.folders(mailbox, inside.keys() | gone)
@@ -124,7 +134,7 @@ class JunkLook:
         kept = (lessons.look.inside - missed) | (missed & (before.inside if before else frozenset()))
         look = Look(kept, lessons.look.left)
         # The senders first: a crash in between teaches the same again.
-        if look != before:
+        if look != self._known(mailbox):
             self._save(mailbox, look)
         settled = not missed and len(look.inside) == len(inside) and _settled(seen)
         self._seen[mailbox] = seen if settled else ()
@@ -205,10 +215,20 @@ def _folders(maildir: Path) -> Iterator[tuple[str, Path]]:
 def _messages(folder: Path) -> dict[str, Path]:
     """Our messages in *folder* by stem, without those that a client marked as deleted."""
     found: dict[str, Path] = {}
+    others: dict[str, Path] = {}
     for part in ("new", "cur"):
         with suppress(FileNotFoundError):
             for path in (folder / part).iterdir():
-                match = _NAME.fullmatch(path.name)
-                if match and "T" not in (match["flags"] or ""):
-                    found.setdefault(stem(match["name"]), path)
+                base, _, flags = path.name.partition(":2,")
+                if "T" in flags:
+                    continue
+                if _OWN.fullmatch(base):
+                    found.setdefault(stem(base), path)
+                else:
+                    others[base] = path
+    if others:
+        with suppress(FileNotFoundError), (folder / uidlist.NAME).open(errors="replace") as lines:
+            for base, guid in uidlist.guids(lines).items():
+                if base in others and _OWN.fullmatch(guid):
+                    found.setdefault(stem(guid), others[base])
     return found
