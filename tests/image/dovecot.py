@@ -24,7 +24,7 @@ START_SECONDS = 120.0  # under emulation of another platform, with a machine tha
 
 @dataclass
 class Dovecot:
-    """Starts, serves *users* (all with `PASSWORD`) on a loopback port, and stops.
+    """Starts, serves *users* (all with `PASSWORD`; none: no password file) on a loopback port, and stops.
 
     Attributes:
         folder: holds everything: ``etc`` (the container's /etc/twinmail), ``mail`` and ``tls``.
@@ -59,7 +59,7 @@ class Dovecot:
         (etc / LOCAL_CONF).write_text(local_conf(self.port, self.sieve, self.full_text_search))
         for volume in (etc, mail, mail / ".server"):
             self.runtime.prepare_volume(volume)
-        if not self.password_file.exists():
+        if self.users and not self.password_file.exists():
             self.set_accounts(accounts_of(self.users))
         quotas = self.folder / "mail" / quota.PLACE
         quotas.write_bytes(quota.user_database(self.quotas))
