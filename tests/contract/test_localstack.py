@@ -4,6 +4,8 @@ import io
 import json
 import socket
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from botocore.exceptions import ClientError
 from tests.edge_process import poll
 from tests.localstack_process import REGION, LocalStackProcess
 from twinmail.runtime.interface import Runtime
+from twinmail.smtp_credentials import smtp_password
 
 PLACE = {"LocationConstraint": REGION}
 
@@ -167,6 +170,14 @@ Resources:
       PolicyDocument:
         Statement:
           - {Effect: Allow, Principal: {Service: s3.amazonaws.com}, Action: "sns:Publish", Resource: "*"}
+  EventTopic: {Type: AWS::SNS::Topic, Properties: {TopicName: NAME-events}}
+  EventTopicPolicy:
+    Type: AWS::SNS::TopicPolicy
+    Properties:
+      Topics: [{Ref: EventTopic}]
+      PolicyDocument:
+        Statement:
+          - {Effect: Allow, Principal: {Service: ses.amazonaws.com}, Action: "sns:Publish", Resource: "*"}
   Queue: {Type: AWS::SQS::Queue, Properties: {QueueName: NAME}}
   QueuePolicy:
     Type: AWS::SQS::QueuePolicy
@@ -203,6 +214,19 @@ Resources:
       PolicyDocument:
         Version: "2012-10-17"
         Statement: [{Effect: Allow, Action: "s3:GetObject", Resource: "*"}]
+  User: {Type: AWS::IAM::User, Properties: {UserName: NAME}}
+  Sender:
+    Type: AWS::IAM::ManagedPolicy
+    Properties:
+      ManagedPolicyName: NAME-sender
+      Users: [{Ref: User}]
+      PolicyDocument:
+        Version: "2012-10-17"
+        Statement:
+          - Effect: Allow
+            Action: "ses:SendRawEmail"
+            Resource: "*"
+            Condition: {StringLike: {"ses:FromAddress": ["ann@NAME.example"]}}
   LogGroup: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: /aws/lambda/NAME}}
   Function:
     Type: AWS::Lambda::Function
@@ -224,7 +248,18 @@ Resources:
     Properties:
       EmailIdentity: NAME.example
       MailFromAttributes: {MailFromDomain: bounce.NAME.example, BehaviorOnMxFailure: USE_DEFAULT_VALUE}
+      ConfigurationSetAttributes: {ConfigurationSetName: {Ref: Configuration}}
   Configuration: {Type: AWS::SES::ConfigurationSet, Properties: {Name: NAME}}
+  Events:
+    Type: AWS::SES::ConfigurationSetEventDestination
+    DependsOn: EventTopicPolicy
+    Properties:
+      ConfigurationSetName: {Ref: Configuration}
+      EventDestination:
+        Name: NAME
+        Enabled: true
+        MatchingEventTypes: [send, bounce]
+        SnsDestination: {TopicARN: {Ref: EventTopic}}
   RuleSet: {Type: AWS::SES::ReceiptRuleSet, Properties: {RuleSetName: NAME}}
   Rule:
     Type: AWS::SES::ReceiptRule
@@ -344,6 +379,37 @@ def test_ses_holds_what_the_template_says(localstack: LocalStackProcess, stacks:
     assert output["OutputValue"].endswith(f"._domainkey.{stack}.example")
 
 
+def test_a_changed_policy_counts_in_place(localstack: LocalStackProcess, stacks: Stacks, stack: str) -> None:
+    iam = localstack.client("iam")
+    (attached,) = iam.list_attached_user_policies(UserName=stack)["AttachedPolicies"]
+    # IAM keeps five versions: the sixth change must still be possible.
+    for number in range(6):
+        changed = TEMPLATE.replace('["ann@NAME', f'["ann{number}@NAME').replace("NAME", stack)
+        assert stacks.make(stack, changed, "UPDATE") == ("UPDATE_COMPLETE", "")
+    policy = iam.get_policy(PolicyArn=attached["PolicyArn"])["Policy"]
+    version = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])
+    assert f"ann5@{stack}.example" in json.dumps(version["PolicyVersion"]["Document"])
+    assert stacks.make(stack, TEMPLATE.replace("NAME", stack), "UPDATE") == ("UPDATE_COMPLETE", "")
+
+
+def test_changed_events_of_a_configuration_set_replace_the_old_ones(
+    localstack: LocalStackProcess, stacks: Stacks, stack: str
+) -> None:
+    changed = TEMPLATE.replace("[send, bounce]", "[send, complaint]").replace("NAME", stack)
+    assert stacks.make(stack, changed, "UPDATE") == ("UPDATE_COMPLETE", "")
+    ses = localstack.client("ses")
+    ses.send_raw_email(
+        Source=f"ann@{stack}.example", Destinations=["x@example.com"], RawMessage={"Data": b"\r\n"}
+    )
+    with urllib.request.urlopen(f"{localstack.endpoint}/_twinmail/outbox", timeout=30) as answer:
+        sent = json.load(answer)
+    assert (sent["configuration_set"], sent["source"]) == (stack, f"ann@{stack}.example")
+    assert sent["reports"] == [
+        {"topic": f"arn:aws:sns:{REGION}:000000000000:{stack}-events", "events": ["send", "complaint"]}
+    ]
+    assert stacks.make(stack, TEMPLATE.replace("NAME", stack), "UPDATE") == ("UPDATE_COMPLETE", "")
+
+
 def test_notifications_pass_their_filter_to_the_queue(localstack: LocalStackProcess, stack: str) -> None:
     s3, sqs = localstack.client("s3"), localstack.client("sqs")
     queue = sqs.get_queue_url(QueueName=stack)["QueueUrl"]
@@ -372,17 +438,25 @@ def test_a_changed_rule_is_updated_and_a_dropped_one_is_gone(
 
 
 @pytest.mark.parametrize(
-    ("removed", "reason"),
-    [("s3:PutObject", "Could not write to bucket"), ("ses.amazonaws.com}", "Invalid Lambda function")],
+    ("admission", "reason"),
+    [
+        (
+            'Principal: {Service: ses.amazonaws.com}, Action: "s3:PutObject"',
+            "Could not write to bucket",
+        ),
+        ("Principal: ses.amazonaws.com", "Invalid Lambda function"),
+        (
+            'Principal: {Service: ses.amazonaws.com}, Action: "sns:Publish"',
+            "Could not publish to SNS topic",
+        ),
+    ],
 )
-def test_a_rule_needs_what_it_uses_to_admit_ses(stacks: Stacks, removed: str, reason: str) -> None:
+def test_what_ses_uses_must_admit_it(stacks: Stacks, admission: str, reason: str) -> None:
     name = unique("stack")
     template = TEMPLATE.replace("NAME", name)
-    if removed == "s3:PutObject":
-        template = template.replace("Service: ses.amazonaws.com", "Service: logs.amazonaws.com")
-    else:
-        template = template.replace("Principal: ses.amazonaws.com", "Principal: logs.amazonaws.com")
-    status, reasons = stacks.make(name, template)
+    assert template.count(admission) == 1
+    closed = template.replace(admission, admission.replace("ses.amazonaws.com", "logs.amazonaws.com"))
+    status, reasons = stacks.make(name, closed)
     assert status == "ROLLBACK_COMPLETE"
     assert reason in reasons
 
@@ -437,6 +511,9 @@ def test_objects_and_items_outlive_the_process(other: LocalStackProcess, end: st
         ]
     )
     items = _items(table, name)
+    iam = other.client("iam")
+    kept, gone = (iam.create_access_key(UserName=name)["AccessKey"] for _ in range(2))
+    iam.delete_access_key(UserName=name, AccessKeyId=gone["AccessKeyId"])
 
     getattr(other, end)()
     other.start()
@@ -446,6 +523,12 @@ def test_objects_and_items_outlive_the_process(other: LocalStackProcess, end: st
     s3, table = other.client("s3"), other.client("dynamodb")
     assert _versions(s3, name) == before
     assert _items(table, name) == items
+    iam = other.client("iam")
+    listed = iam.list_access_keys(UserName=name)["AccessKeyMetadata"]
+    assert [(one["AccessKeyId"], one["Status"]) for one in listed] == [(kept["AccessKeyId"], "Active")]
+    assert may_log_in(other, kept) and not may_log_in(other, gone)
+    (file,) = (other.state / "iam").iterdir()
+    assert file.stat().st_mode & 0o077 == 0
     got = s3.get_object(Bucket=name, Key="incoming/one")
     assert (got["Body"].read(), got["ContentType"]) == (b"second", "message/rfc822")
     first = next(one for one in before if one["Key"] == "incoming/one" and not one["IsLatest"])
@@ -468,6 +551,19 @@ def test_objects_and_items_outlive_the_process(other: LocalStackProcess, end: st
         "the notification",
     )
     assert "manifest/new" in message["Body"]
+
+
+def may_log_in(localstack: LocalStackProcess, key: dict[str, str]) -> bool:
+    password = smtp_password(key["SecretAccessKey"], REGION)
+    body = json.dumps({"user": key["AccessKeyId"], "password": password}).encode()
+    kind = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{localstack.endpoint}/_twinmail/smtp/login", body, kind)
+    try:
+        with urllib.request.urlopen(request, timeout=30):
+            return True
+    except urllib.error.HTTPError as error:
+        assert error.code == 403
+        return False
 
 
 def _versions(s3: Any, bucket: str) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import pytest
 
 from tests.contract.deployed import Deployed
 from tests.log_contract import LogContract, Store
+from tests.report_contract import ReportContract
 
 
 @pytest.fixture(scope="module")
@@ -12,4 +13,8 @@ def store(deployed: Deployed) -> Store:
 
 
 class TestProcessor(LogContract):
+    """The contract, with LocalStack behind it."""
+
+
+class TestReport(ReportContract):
     """The contract, with LocalStack behind it."""

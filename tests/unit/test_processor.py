@@ -13,6 +13,7 @@ from moto import mock_aws
 
 from tests.cloud import CONFIG
 from tests.log_contract import LogContract, Store
+from tests.report_contract import ReportContract
 from twinmail.processor import CLAIM_LIFE, CLAIM_USE, trace_headers
 from twinmail.ses_event import EventError, Receipt, receipts
 from twinmail.sync.cursor import OVERLAP
@@ -52,6 +53,10 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 class TestProcessor(LogContract):
+    """The contract, with moto behind it."""
+
+
+class TestReport(ReportContract):
     """The contract, with moto behind it."""
 
 
