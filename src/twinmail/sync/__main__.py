@@ -86,7 +86,7 @@ def main(arguments: Sequence[str], log: Log) -> int:
 
     def chores(ledger: Ledger, carrier: Carrier) -> list[Chore]:
         """What this server does besides carrying messages, in the order of their turns."""
-        indexing = IndexingChore(told.mail) if config.servers[told.server].full_text_search else None
+        indexing = IndexingChore(told.mail, log) if config.servers[told.server].full_text_search else None
         if indexing is not None:
             carrier.arrived = indexing.arrived
         return [

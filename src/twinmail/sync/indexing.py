@@ -7,20 +7,32 @@ message (``fts_queue_index`` in dovecot 2.4.1, src/plugins/fts/fts-storage.c). L
 
 import base64
 import re
+import shutil
 import socket
 import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from twinmail.errors import TransientError
+from twinmail.maildir import Maildir
 from twinmail.manifest import INBOX
+from twinmail.sync.log import Log
 
 # Seen from the folder of the mailboxes; conf/fts.conf of the Dovecot image listens there.
 PLACE = Path(".server") / "indexer"
 
 _HANDSHAKE = b"VERSION\tindexer-client\t1\t0\n"
-_SECONDS = 5.0
+# src/lib-language/lang-indexer-status.h
+_FAILED, _COMPLETED = "-1", "1"
+_CONNECT_SECONDS = 5.0
+_DAY_SECONDS = 86_400.0
+_INDEX = "fts-flatcurve"
 _ENCODED = re.compile(r"&([A-Za-z0-9+,]*)-")
 _ESCAPED = re.compile(r"%([0-9a-f]{2})")
+
+Folder = tuple[str, str]
+"""A mailbox, and a folder of it as `twinmail.maildir.Maildir` names it."""
 
 
 class IndexerAway(TransientError):
@@ -28,17 +40,31 @@ class IndexerAway(TransientError):
 
 
 class IndexingChore:
-    """Asks the indexer of the mailboxes in *mail* for the folders that got mail since the last turn."""
+    """Asks the indexer of the mailboxes in *mail* for the folders that got mail since the last turn.
+
+    At the start, and once a day, it asks for all of them: mail that came while Dovecot was away is indexed,
+    and an index that cannot be written any more is noticed. Such a one is removed and made again; until then
+    Dovecot reads the messages instead.
+    """
 
     name = "indexing"
     # Long enough to make one request of a burst, short for a user who looks for what just came.
     seconds = 1.0
     prefix = ""
 
-    def __init__(self, mail: Path) -> None:
-        self._socket = mail / PLACE
+    def __init__(self, mail: Path, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
+        self._mail = mail
+        self._log = log
+        self._clock = clock
         self._lock = threading.Lock()
-        self._due: dict[tuple[str, str], None] = {}
+        self._due: dict[Folder, None] = {}
+        self._all_asked: float | None = None
+        self._removed: dict[Folder, float] = {}
+        self._connection: socket.socket | None = None
+        self._received = b""
+        self._tag = 0
+        # What the indexer has not answered yet, by the tag of the request.
+        self._asked: dict[str, Folder] = {}
 
     def arrived(self, mailbox: str, folder: str) -> None:
         """Mail arrived in *folder* of *mailbox*; any thread may say so."""
@@ -46,36 +72,99 @@ class IndexingChore:
             self._due[mailbox, folder] = None
 
     def turn(self) -> None:
-        """See `Chore`.
+        """See `Chore`. Waits for no indexing: it takes minutes after a restore.
 
         Raises:
             IndexerAway: said at the next turn again.
         """
-        with self._lock:
-            due, self._due = self._due, {}
-        if not due:
-            return
-        lines = [_HANDSHAKE, *(request(mailbox, folder) for mailbox, folder in due)]
+        now = self._clock()
+        if self._all_asked is None or now - self._all_asked > _DAY_SECONDS:
+            for mailbox, folder in _folders(self._mail):
+                self.arrived(mailbox, folder)
+            self._all_asked = now
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(_SECONDS)
-                connection.connect(str(self._socket))
-                connection.sendall(b"".join(lines))
-                _read_answers(connection, len(due))
-        except OSError as error:
+            self._receive()
             with self._lock:
-                self._due.update(due)
+                due, self._due = self._due, {}
+            # Asked before they are sent: what is not answered is asked again.
+            self._send(due)
+        except OSError as error:
+            self._disconnect()
             raise IndexerAway(
-                f"{self._socket}: {error.strerror or error}; start Dovecot with the image's conf/fts.conf"
+                f"{self._mail / PLACE}: {error.strerror or error}; start Dovecot with its image's settings"
             ) from error
 
+    def _send(self, due: Iterable[Folder]) -> None:
+        lines = []
+        for mailbox, folder in due:
+            self._tag += 1
+            self._asked[str(self._tag)] = mailbox, folder
+            lines.append(request(mailbox, folder, self._tag))
+        if not lines:
+            return
+        if self._connection is None:
+            self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._connection.settimeout(_CONNECT_SECONDS)
+            self._connection.connect(str(self._mail / PLACE))
+            lines.insert(0, _HANDSHAKE)
+        self._connection.settimeout(_CONNECT_SECONDS)
+        self._connection.sendall(b"".join(lines))
 
-def request(mailbox: str, folder: str) -> bytes:
-    """The line that asks for the Maildir *folder* (as `twinmail.maildir.Maildir` names it) of *mailbox*.
+    def _receive(self) -> None:
+        """Take what was answered by now."""
+        if self._connection is None:
+            return
+        self._connection.setblocking(False)
+        try:
+            while piece := self._connection.recv(65536):
+                self._received += piece
+            closed = True
+        except BlockingIOError:
+            closed = False
+        *lines, self._received = self._received.split(b"\n")
+        for line in lines:
+            self._answer(line.decode("ascii", "replace").split("\t"))
+        if closed:
+            self._disconnect()
 
-    Tag 0: nobody waits for the end. The last word is for Dovecot's log.
-    """
-    return f"APPEND\t0\t{mailbox}\t{_escaped(imap_name(folder))}\t0\ttwinmail\n".encode()
+    def _answer(self, fields: list[str]) -> None:
+        """``<tag> <state> …`` ends a request, or says how far it is."""
+        if len(fields) < 2 or fields[1] not in (_FAILED, _COMPLETED) or fields[0] not in self._asked:
+            return
+        folder = self._asked.pop(fields[0])
+        if fields[1] == _FAILED:
+            self._make_again(folder)
+
+    def _make_again(self, folder: Folder) -> None:
+        """Remove an index that cannot be written, once a day: if the disk is full, it is not the index."""
+        mailbox, name = folder
+        index = Maildir(self._mail / mailbox / "Maildir").folder(name) / _INDEX
+        if not index.is_dir() or self._clock() - self._removed.get(folder, -_DAY_SECONDS) < _DAY_SECONDS:
+            return
+        self._log.warning("index removed", mailbox=mailbox, folder=name, note="it is made again")
+        self._removed[folder] = self._clock()
+        shutil.rmtree(index, ignore_errors=True)
+        self.arrived(mailbox, name)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._received = None, b""
+        unanswered, self._asked = self._asked.values(), {}
+        for mailbox, folder in unanswered:
+            self.arrived(mailbox, folder)
+
+
+def _folders(mail: Path) -> Iterator[Folder]:
+    for root in sorted(mail.glob("*/Maildir")):
+        yield root.parent.name, INBOX
+        for cur in sorted(root.glob(".*/cur")):
+            yield root.parent.name, cur.parent.name[1:]
+
+
+def request(mailbox: str, folder: str, tag: int) -> bytes:
+    """The line that asks for *folder* of *mailbox*. Answers have the *tag*; the last word is for the log."""
+    return f"APPEND\t{tag}\t{mailbox}\t{_escaped(imap_name(folder))}\t0\ttwinmail\n".encode()
 
 
 def imap_name(folder: str) -> str:
@@ -103,13 +192,3 @@ def _escaped(text: str) -> str:
     for octet, letter in (("\1", "1"), ("\0", "0"), ("\t", "t"), ("\r", "r"), ("\n", "n")):
         text = text.replace(octet, f"\1{letter}")
     return text
-
-
-def _read_answers(connection: socket.socket, count: int) -> None:
-    """Its own handshake and one line a request: then it has them."""
-    data = b""
-    while data.count(b"\n") < count + 1:
-        piece = connection.recv(4096)
-        if not piece:
-            raise ConnectionError(f"closed after {data!r}")
-        data += piece

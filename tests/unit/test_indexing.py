@@ -1,0 +1,192 @@
+"""What the indexer is told: names as IMAP knows them, everything once, and again what it did not answer."""
+
+import io
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.log_simulator import until
+from twinmail.sync.indexing import PLACE, IndexerAway, IndexingChore, imap_name, request
+from twinmail.sync.log import Log
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("INBOX", "INBOX"),
+        ("Junk", "Junk"),
+        ("Archive.2026.Q1", "Archive/2026/Q1"),
+        ("Verein e%2eV%2e", "Verein e.V."),
+        ("Vertr&AOQ-ge", "Verträge"),
+        ("Tom &- Jerry", "Tom & Jerry"),
+        ("&ZeVnLIqe-.&U,BTFw-", "日本語/台北"),
+        ("100%25", "100%"),
+        ("&2D3eAA-", "😀"),
+    ],
+)
+def test_folder_as_imap_names_it(folder: str, name: str) -> None:
+    assert imap_name(folder) == name
+
+
+def test_request_is_what_dovecot_says_itself() -> None:
+    assert request("ann", "Vertr&AOQ-ge.Alt", 7) == "APPEND\t7\tann\tVerträge/Alt\t0\ttwinmail\n".encode()
+    assert request("ann", "a%09b%0ac", 1) == b"APPEND\t1\tann\ta\x01tb\x01nc\t0\ttwinmail\n"
+
+
+class Indexer:
+    """Listens as Dovecot's indexer does."""
+
+    def __init__(self, mail: Path) -> None:
+        (mail / PLACE).parent.mkdir(exist_ok=True)
+        (mail / PLACE).unlink(missing_ok=True)
+        self.lines: list[str] = []
+        self.answers = True
+        self.failing: set[tuple[str, str]] = set()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(mail / PLACE))
+        self._listener.listen()
+        self._connections: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._connections.append(connection)
+            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        connection.sendall(b"VERSION\tindexer-server\t1\t0\n")
+        with suppress(OSError):
+            for line in connection.makefile("r", encoding="utf-8"):
+                self.lines.append(line.rstrip("\n"))
+                if line.startswith("APPEND"):
+                    _, tag, *folder = line.split("\t")
+                    state = -1 if tuple(folder[:2]) in self.failing else 1
+                    end = f"{tag}\t0\t1\t2\n{tag}\t{state}\t2\t2\n" if self.answers else ""
+                    connection.sendall(f"{tag}\tOK\n{end}".encode())
+
+    def asked(self) -> list[tuple[str, str]]:
+        rows = [line.split("\t") for line in self.lines if line.startswith("APPEND")]
+        return [(row[2], row[3]) for row in rows]
+
+    def stop(self) -> None:
+        for one in (self._listener, *self._connections):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+@pytest.fixture
+def mail(tmp_path: Path) -> Path:
+    for folder in ("ann/Maildir/cur", "ann/Maildir/.Junk/cur", "bob/Maildir/cur"):
+        (tmp_path / folder).mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def indexer(mail: Path) -> Iterator[Indexer]:
+    indexer = Indexer(mail)
+    yield indexer
+    indexer.stop()
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    return [1000.0]
+
+
+@pytest.fixture
+def chore(mail: Path, clock: list[float]) -> IndexingChore:
+    return IndexingChore(mail, Log(io.StringIO()), lambda: clock[0])
+
+
+ALL = [("ann", "INBOX"), ("ann", "Junk"), ("bob", "INBOX")]
+
+
+def test_all_folders_at_the_start_and_once_a_day(
+    chore: IndexingChore, indexer: Indexer, clock: list[float]
+) -> None:
+    chore.turn()
+    until(lambda: indexer.asked() == ALL, "all folders")
+    assert indexer.lines[0] == "VERSION\tindexer-client\t1\t0"
+    chore.turn()
+    clock[0] += 86_401
+    chore.turn()
+    until(lambda: indexer.asked() == ALL * 2, "all folders again")
+
+
+def test_a_burst_is_one_request(chore: IndexingChore, indexer: Indexer) -> None:
+    chore.turn()
+    for _ in range(100):
+        chore.arrived("ann", "INBOX")
+    chore.turn()
+    chore.turn()
+    until(lambda: indexer.asked() == [*ALL, ("ann", "INBOX")], "one more")
+
+
+def test_dovecot_away_is_said_and_asked_again_when_it_is_back(chore: IndexingChore, mail: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(IndexerAway, match=r"indexer: .*; start Dovecot"):
+            chore.turn()
+    indexer = Indexer(mail)
+    chore.turn()
+    until(lambda: sorted(indexer.asked()) == ALL, "all folders")
+    indexer.stop()
+
+
+def test_unanswered_is_asked_again(chore: IndexingChore, indexer: Indexer, mail: Path) -> None:
+    indexer.answers = False
+    chore.turn()
+    until(lambda: indexer.asked() == ALL, "all folders")
+    indexer.stop()
+    again = Indexer(mail)
+
+    def asked_again() -> bool:
+        chore.turn()
+        return sorted(again.asked()) == ALL
+
+    until(asked_again, "all folders of the next one")
+    again.stop()
+
+
+def test_index_that_cannot_be_written_is_removed_once_a_day(
+    chore: IndexingChore, indexer: Indexer, mail: Path, clock: list[float]
+) -> None:
+    index, kept = (
+        mail / "ann" / "Maildir" / ".Junk" / "fts-flatcurve",
+        mail / "bob" / "Maildir" / "fts-flatcurve",
+    )
+    kept.mkdir()
+    chore.turn()
+    until(lambda: len(indexer.lines) == 4, "all folders")
+    chore.turn()
+    indexer.failing.add(("ann", "Junk"))
+
+    def fail() -> None:
+        (index / "current.1").mkdir(parents=True, exist_ok=True)
+        count = len(indexer.lines)
+        chore.arrived("ann", "Junk")
+        chore.turn()
+        until(lambda: len(indexer.lines) > count, "asked")
+
+    def gone() -> bool:
+        chore.turn()
+        return not index.exists()
+
+    fail()
+    until(gone, "the damaged index")
+    # A full disk is not the index's fault: not again and again.
+    fail()
+    chore.turn()
+    assert index.exists()
+    clock[0] += 86_401
+    fail()
+    until(gone, "the damaged index, a day later")
+    assert kept.exists()
