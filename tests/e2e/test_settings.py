@@ -18,6 +18,9 @@ def message(subject: str, sender: str = "sender@example.com", to: str = "u30@exa
 def test_script_of_one_server_acts_on_both(running: Running, server: str, user: str) -> None:
     use_script(running, server, user, LISTS)
     accepted = running.sender.send(message("[list] news", to=f"{user}@example.org"), [f"{user}@example.org"])
+    for one in SERVERS:
+        with running.client(one, user) as client:
+            wait(lambda box=client: box.imap.select("Lists")[0] == "OK", f"Lists on {one}")  # type: ignore[misc]
     running.assert_once(user, accepted, "Lists")
     other = running.sender.send(message("plain", to=f"{user}@example.org"), [f"{user}@example.org"])
     running.assert_once(user, other)
