@@ -29,6 +29,9 @@ final class twinmail_policy
     private const WITH_BODY = ['show', 'preview', 'print'];
     private const WITH_EDITOR = ['compose', 'edit-identity', 'add-identity', 'edit-response', 'add-response'];
 
+    /** Where Roundcube's answer to a form comes from before it is there; a script in name only. */
+    private const EMPTY_FRAME = 'javascript:false;';
+
     /** Whether the user asked for pictures from elsewhere. */
     public bool $remote = false;
 
@@ -138,10 +141,10 @@ final class twinmail_policy
         return $hashes ? "'unsafe-hashes' " . implode(' ', $hashes) : "'none'";
     }
 
-    /** The editor loads its parts by itself, from this folder of ours. */
+    /** The editor loads its parts by itself, from this folder of ours; its form is sent from an empty frame. */
     private static function editor(): string
     {
         $host = preg_replace('/[^A-Za-z0-9.:\[\]-]/', '', $_SERVER['HTTP_HOST'] ?? '');
-        return "https://$host/program/js/tinymce/";
+        return "https://$host/program/js/tinymce/ " . self::hashes([self::EMPTY_FRAME]);
     }
 }
