@@ -111,13 +111,16 @@ def demo_user(state: State, config: Config) -> Login:
     """The user to show in examples: the first mailbox with an address that is no catch-all.
 
     Raises:
-        CredentialsError: there is none.
+        CredentialsError: there is none whose password is known here.
     """
     logins = _load(state)
     for name, mailbox in config.mailboxes.items():
         if name in logins and any(not address.startswith("*") for address in mailbox.addresses):
             return logins[name]
-    raise CredentialsError("twinmail.toml: no mailbox has an address of its own; add user@domain to one")
+    raise CredentialsError(
+        "twinmail.toml: no mailbox has an address of its own, and a password that is known here; "
+        "add one with: ./inv user add NAME"
+    )
 
 
 def _load(state: State) -> dict[str, Login]:

@@ -45,16 +45,19 @@ def up(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from twinmail.config import FILE, Config
+    from twinmail.local import accounts
     from twinmail.local.state import Claim, State
     from twinmail.runtime.emulation import host_platform
     from twinmail.runtime.select import choose
+    from twinmail.tasks import first_account
 
     folders = State.of_checkout(PROJECT, Path(state).absolute() if state else None)
     config_file = Path(config).absolute() if config else PROJECT / FILE
-    Config.load(config_file)
     claim = Claim(folders)  # held until this process ends
     if not claim.take():
         raise PermanentError("a system already runs here; stop it with Ctrl-C there")
+    first = first_account.ensure(config_file)
+    Config.load(config_file)
     platform = host_platform()
     chosen = choose(runtime or None, folders.root, folders.layers)
     _build(platform, json_)
@@ -62,6 +65,9 @@ def up(
         _say("removing the state of earlier runs")
         chosen.remove_leftovers()
         shutil.rmtree(folders.root, ignore_errors=True)
+    if first:
+        folders.root.mkdir(parents=True, exist_ok=True)
+        accounts.remember(folders, first)
 
     from twinmail.local.system import LocalSystem
 
