@@ -16,11 +16,11 @@ def message(sender: str, to: str, *extra: str) -> bytes:
 
 
 def test_answered_once_although_both_servers_deliver(running: Running) -> None:
-    use_script(running, "primary", "u38", AWAY)
-    address, friend, other = "u38@example.org", stranger(), stranger()
+    use_script(running, "primary", "u25", AWAY)
+    address, friend, other = "u25@example.org", stranger(), stranger()
     for _ in range(3):
         accepted = running.sender.send(message(friend, address), [address], mail_from=friend)
-        running.assert_once("u38", accepted)
+        running.assert_once("u25", accepted)
     wait(lambda: bool(sent_to(running, friend)), "an answer")
     # What another sender gets comes later than any second answer to the first would.
     listed, bulk = stranger(), stranger()
@@ -29,7 +29,7 @@ def test_answered_once_although_both_servers_deliver(running: Running) -> None:
     bounced = stranger()
     running.sender.send(message(bounced, address), [address], mail_from="")
     accepted = running.sender.send(message(other, address), [address], mail_from=other)
-    running.assert_once("u38", accepted)
+    running.assert_once("u25", accepted)
     wait(lambda: bool(sent_to(running, other)), "an answer to somebody else")
     (answer,) = sent_to(running, friend)
     assert answer["From"].addresses[0].addr_spec == address
@@ -43,8 +43,8 @@ def test_answered_once_although_both_servers_deliver(running: Running) -> None:
 
 
 def test_many_senders_get_one_answer_each_while_both_servers_race(running: Running) -> None:
-    use_script(running, "backup", "u39", AWAY)
-    address = "u39@example.org"
+    use_script(running, "backup", "u26", AWAY)
+    address = "u26@example.org"
     friends = [stranger() for _ in range(10)]
     for friend in friends:
         for _ in range(2):
@@ -52,7 +52,7 @@ def test_many_senders_get_one_answer_each_while_both_servers_race(running: Runni
     wait(lambda: all(sent_to(running, friend) for friend in friends), "ten answers")
     last = stranger()
     accepted = running.sender.send(message(last, address), [address], mail_from=last)
-    running.assert_once("u39", accepted)
+    running.assert_once("u26", accepted)
     wait(lambda: bool(sent_to(running, last)), "the last answer")
     assert [len(sent_to(running, friend)) for friend in friends] == [1] * len(friends)
 
