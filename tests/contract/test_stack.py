@@ -10,6 +10,7 @@ from tests.cloud import TOML
 from tests.contract.deployed import Deployed
 from twinmail import stack
 from twinmail.function_zip import build_function
+from twinmail.stack_template import render
 from twinmail.tasks.config import PROJECT
 
 TEMPLATE = PROJECT / "lambda" / "stack.yaml"
@@ -23,7 +24,7 @@ def function(folder: Path) -> Any:
 
 def test_every_resource_of_the_template_was_really_made(deployed: Deployed) -> None:
     found = stack.resources(deployed.session.client("cloudformation"), deployed.config)
-    assert set(found) == set(stack.render(TEMPLATE.read_text(), deployed.config)["Resources"])
+    assert set(found) == set(render(TEMPLATE.read_text(), deployed.config)["Resources"])
     assert not [name for name, physical in found.items() if not physical or physical == "unknown"]
 
 

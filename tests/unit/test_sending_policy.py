@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.cloud import CONFIG
-from twinmail import stack
 from twinmail.config import Config, Mailbox
 from twinmail.sending_policy import SendingPolicyError, senders_of, strangers_to
+from twinmail.stack_template import TemplateError, render
 from twinmail_localstack.policy import allows
 
 TEMPLATE = Path(__file__).parents[2] / "lambda" / "stack.yaml"
@@ -40,7 +40,7 @@ host = "primary.example.org"
 def policies(config: Config) -> dict[str, Any]:
     """The policy document of each mailbox's user, its functions resolved, by the name of the user."""
     found = {}
-    for resource in stack.render(TEMPLATE.read_text(), config)["Resources"].values():
+    for resource in render(TEMPLATE.read_text(), config)["Resources"].values():
         properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::IAM::ManagedPolicy" and "Users" in properties:
             document = json.loads(json.dumps(properties["PolicyDocument"]))
@@ -121,7 +121,7 @@ def test_more_addresses_than_a_policy_holds() -> None:
     many = tuple(f"address-number-{number:03}@example.org" for number in range(50))
     config = replace(CONFIG, mailboxes={"ann": Mailbox("ann", many)})
     with pytest.raises(SendingPolicyError) as caught:
-        stack.render(TEMPLATE.read_text(), config)
+        render(TEMPLATE.read_text(), config)
     assert "mailbox ann: what it may send from makes a policy of" in str(caught.value)
     assert "IAM takes 6144; give it fewer addresses, or the catch-all *@domain" in str(caught.value)
 
@@ -130,13 +130,13 @@ def test_name_that_is_too_long_for_iam() -> None:
     name = "n" * 60
     config = replace(CONFIG, mailboxes={name: Mailbox(name, ("ann@example.org",))})
     with pytest.raises(SendingPolicyError, match="has 71 characters, IAM takes 64"):
-        stack.render(TEMPLATE.read_text(), config)
+        render(TEMPLATE.read_text(), config)
 
 
 def test_no_mailbox_may_be_called_as_the_webmail() -> None:
     config = replace(CONFIG, mailboxes={"webmail": Mailbox("webmail", ("ann@example.org",))})
-    with pytest.raises(stack.StackError, match="no mailbox may be called webmail"):
-        stack.render(TEMPLATE.read_text(), config)
+    with pytest.raises(TemplateError, match="no mailbox may be called webmail"):
+        render(TEMPLATE.read_text(), config)
 
 
 def test_two_hundred_mailboxes_fit_and_two_hundred_and_fifty_do_not() -> None:
@@ -144,7 +144,7 @@ def test_two_hundred_mailboxes_fit_and_two_hundred_and_fifty_do_not() -> None:
         boxes = {f"u{one}": Mailbox(f"u{one}", (f"u{one}@example.org",)) for one in range(count)}
         return replace(CONFIG, mailboxes=boxes)
 
-    text = json.dumps(stack.render(TEMPLATE.read_text(), config(200)))
+    text = json.dumps(render(TEMPLATE.read_text(), config(200)))
     assert len(text) < 1_000_000, "CloudFormation reads a megabyte from S3"
-    with pytest.raises(stack.StackError, match="CloudFormation takes 500"):
-        stack.render(TEMPLATE.read_text(), config(250))
+    with pytest.raises(TemplateError, match="CloudFormation takes 500"):
+        render(TEMPLATE.read_text(), config(250))

@@ -16,6 +16,7 @@ from tests.cloud import CONFIG
 from twinmail import stack
 from twinmail.config import Config, Mailbox, Server
 from twinmail.function_zip import FunctionZip
+from twinmail.stack_template import TemplateError, render
 
 TEMPLATE = Path(__file__).parents[2] / "lambda" / "stack.yaml"
 FUNCTION = FunctionZip(b"zip", "0" * 64)
@@ -23,12 +24,12 @@ FUNCTION = FunctionZip(b"zip", "0" * 64)
 
 @pytest.fixture(scope="module")
 def resources() -> dict[str, Any]:
-    found: dict[str, Any] = stack.render(TEMPLATE.read_text(), CONFIG)["Resources"]
+    found: dict[str, Any] = render(TEMPLATE.read_text(), CONFIG)["Resources"]
     return found
 
 
 def test_rendered_template_passes_the_linter() -> None:
-    document = stack.render(TEMPLATE.read_text(), CONFIG)
+    document = render(TEMPLATE.read_text(), CONFIG)
     assert not lint(json.dumps(document), config=ManualArgs(regions=[CONFIG.region]))
     document["Resources"]["Bucket"]["Properties"]["NoSuchProperty"] = True
     assert lint(json.dumps(document), config=ManualArgs(regions=[CONFIG.region])), "the linter checks nothing"
@@ -45,7 +46,7 @@ def test_template_has_one_queue_a_server_and_one_identity_a_domain(resources: di
 
 def test_another_domain_leaves_the_first_ones_alone(resources: dict[str, Any]) -> None:
     more = replace(CONFIG, domains=("a.example", *CONFIG.domains))
-    rendered = stack.render(TEMPLATE.read_text(), more)["Resources"]
+    rendered = render(TEMPLATE.read_text(), more)["Resources"]
     # What may send for all domains may send for the new one too.
     policies = {name for name in resources if name.startswith(("SmtpPolicyWebmail", "SyncerPolicy"))}
     kept = [name for name in resources if name not in policies]
@@ -54,8 +55,8 @@ def test_another_domain_leaves_the_first_ones_alone(resources: dict[str, Any]) -
 
 def test_server_names_that_differ_in_hyphens_alone_are_refused() -> None:
     servers = {name: Server(name, "linux/amd64", "a.example.org") for name in ("home-1", "home1")}
-    with pytest.raises(stack.StackError, match="rename one"):
-        stack.render(TEMPLATE.read_text(), replace(CONFIG, servers=servers))
+    with pytest.raises(TemplateError, match="rename one"):
+        render(TEMPLATE.read_text(), replace(CONFIG, servers=servers))
 
 
 def test_order_in_which_permissions_must_exist(resources: dict[str, Any]) -> None:
