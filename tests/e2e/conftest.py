@@ -15,11 +15,14 @@ from twinmail.runtime.select import available, choose
 from twinmail.tasks.config import PROJECT
 
 SERVERS = ("primary", "backup")
+# The least that may be configured, in octets.
+SMALL = 40 * 1024 * 1024
+SMALL_BOXES = ("small", "smaller")
 CROWD = tuple(f"u{number:02}" for number in range(40))
 
 
 def configuration() -> str:
-    """Two domains, a catch-all, an alias to two mailboxes, and forty more mailboxes."""
+    """Two domains, a catch-all, an alias to two mailboxes, forty more mailboxes, and two small ones."""
     boxes = {
         "ann": ["ann@example.org", "ann@example.net"],
         "bob": ["bob@example.org"],
@@ -31,6 +34,10 @@ def configuration() -> str:
         f"[mailboxes.{name}]\naddresses = [{', '.join(map(repr, addresses))}]"
         for name, addresses in boxes.items()
     )
+    small = "\n".join(
+        f'[mailboxes.{name}]\naddresses = ["{name}@example.org"]\nquota_bytes = {SMALL}'
+        for name in SMALL_BOXES
+    )
     servers = "\n".join(
         f'[servers.{name}]\nplatform = "linux/amd64"\nhost = "{name}.example.org"\nsubmission = true'
         f"\nwebmail = {str(name == 'backup').lower()}"
@@ -39,7 +46,8 @@ def configuration() -> str:
     return (
         'region = "eu-central-1"\nstack = "twinmail"\nbucket = "example-mail"\n'
         'domains = ["example.org", "example.net"]\n'
-        f'{tables}\n[aliases]\n"team@example.org" = ["ann", "bob"]\n{servers}\n'
+        f"{tables}\n{small}\n"
+        f'[aliases]\n"team@example.org" = ["ann", "bob"]\n{servers}\n'
     )
 
 
