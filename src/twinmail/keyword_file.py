@@ -3,30 +3,21 @@
 In a file's name a keyword is a small letter, ``a`` for number 0. The letters differ from folder to folder, so
 a message with keywords can be put into a folder only by who knows that folder's list, and may add to it.
 
-Locking is Dovecot's: whoever changes the list holds ``dovecot-uidlist.lock`` in the same folder, a file made
-with O_EXCL, and nobody else touches it for less than two minutes. Source: ``maildir-keywords.c``,
-``maildir-uidlist.c`` and ``file-dotlock.c`` of Dovecot 2.4.
+Locking is Dovecot's: whoever changes the list holds ``dovecot-uidlist.lock`` in the same folder. Source:
+``maildir-keywords.c`` and ``maildir-uidlist.c`` of Dovecot 2.4.
 """
 
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from twinmail.durable_file import NotWritten, sync_folder
-from twinmail.errors import TransientError
+from twinmail import dotlock
+from twinmail.durable_file import NotWritten
 
 NAME = "dovecot-keywords"
 LOCK = "dovecot-uidlist.lock"
 LIMIT = 26
 _STALE_SECONDS = 120.0
-_WAIT_SECONDS = 10.0
-_LOOK_SECONDS = 0.02
-
-
-class FolderLocked(TransientError):
-    """Dovecot works on the folder for too long."""
 
 
 def from_bytes(data: bytes) -> dict[str, str]:
@@ -77,9 +68,10 @@ def ensure(folder: Path, wanted: Sequence[str], clock: Callable[[], float] = tim
     try:
         known = _read(folder)
         if with_added(known, wanted) != known:
-            with _locked(folder, clock):
+            with dotlock.held(folder / LOCK, _STALE_SECONDS, clock):
                 known = with_added(_read(folder), wanted)
-                _write(folder, known)
+                # Dovecot makes its new list at this very name, under the lock that we hold.
+                dotlock.replace(folder / NAME, to_bytes(known), folder / f"{NAME}.lock", later=True)
     except OSError as error:
         raise NotWritten(f"{folder / NAME}: {error.strerror}; free space or mend its mode") from error
     return letters_of(known, wanted)
@@ -94,53 +86,3 @@ def _read(folder: Path) -> dict[str, str]:
         return from_bytes((folder / NAME).read_bytes())
     except FileNotFoundError:
         return {}
-
-
-def _write(folder: Path, keywords: Mapping[str, str]) -> None:
-    path = folder / NAME
-    # Dovecot makes its new list at this very name, under the lock that we hold.
-    temporary = path.with_name(f"{NAME}.lock")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(to_bytes(keywords))
-            file.flush()
-            # Dovecot reads the list again when the whole seconds of its time have changed.
-            with suppress(FileNotFoundError):
-                seconds = max(int(path.stat().st_mtime) + 1, int(time.time()))
-                os.utime(file.fileno(), (seconds, seconds))
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(folder)
-
-
-@contextmanager
-def _locked(folder: Path, clock: Callable[[], float]) -> Iterator[None]:
-    path = folder / LOCK
-    deadline = clock() + _WAIT_SECONDS
-    while True:
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            break
-        except FileExistsError:
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                    path.unlink()
-                    continue
-        if clock() > deadline:
-            raise FolderLocked(f"{path}: held for more than {_WAIT_SECONDS:.0f} s; tried again later")
-        time.sleep(_LOOK_SECONDS)
-    try:
-        # Process and machine, for people. Another machine's name, since its number means nothing elsewhere.
-        os.write(descriptor, f"{os.getpid()}:twinmail-syncer".encode())
-        os.close(descriptor)
-        yield
-    finally:
-        with suppress(FileNotFoundError):
-            path.unlink()

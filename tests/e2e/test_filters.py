@@ -38,6 +38,10 @@ include :global "lists";
 """
 
 
+FILED = {"Vereine/B&APw-ro e.V.": {"\\Flagged", "$label1", "wichtig"}}
+SEVERAL: dict[str, set[str]] = {"INBOX": set(), "A": set(), "B": {"\\Answered"}}
+
+
 def message(subject: str, *extra: str) -> bytes:
     lines = ("From: sender@example.com", "To: u20@example.org", f"Subject: {subject}", *extra)
     return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\nHello\r\n"
@@ -102,6 +106,15 @@ def test_both_servers_do_what_the_script_says(
     filtered: Running, subject: str, expected: dict[str, set[str]]
 ) -> None:
     assert_copies(filtered, send(filtered, subject), expected)
+
+
+def test_clients_see_the_folders_that_a_script_makes(filtered: Running) -> None:
+    """Thunderbird and Roundcube show subscribed folders alone."""
+    assert_copies(filtered, send(filtered, "file"), FILED)
+    for server in SERVERS:
+        with filtered.client(server, "u20") as client:
+            _, lines = client.imap.lsub()
+            assert any(b"Vereine/B&APw-ro e.V." in (line or b"") for line in lines), lines
 
 
 def test_the_envelope_decides_not_the_header(filtered: Running) -> None:
@@ -177,10 +190,6 @@ def primary(filtered: Running) -> Iterator[Running]:
     system.wait_for_dovecot("primary")
     system.start_syncer("primary")
     system.wait_for_syncer("primary")
-
-
-FILED = {"Vereine/B&APw-ro e.V.": {"\\Flagged", "$label1", "wichtig"}}
-SEVERAL: dict[str, set[str]] = {"INBOX": set(), "A": set(), "B": {"\\Answered"}}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from twinmail import keyword_file
-from twinmail.keyword_file import LIMIT, LOCK, NAME, FolderLocked, ensure, from_bytes, letters_of, to_bytes
+from twinmail.dotlock import FolderLocked
+from twinmail.keyword_file import LIMIT, LOCK, NAME, ensure, from_bytes, letters_of, to_bytes
 from twinmail.keyword_file import with_added as added
 
 

@@ -15,7 +15,7 @@ from twinmail.config import Limits
 from twinmail.durable_file import NotWritten
 from twinmail.errors import TransientError
 from twinmail.filter.decision import Placement
-from twinmail.keyword_file import FolderLocked
+from twinmail.dotlock import FolderLocked
 from twinmail.ledger import Ledger
 from twinmail.maildir import Maildir, Staged
 from twinmail.manifest import Delivery, Entry

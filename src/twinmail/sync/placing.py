@@ -5,16 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from twinmail import copies
+from twinmail import copies, subscription_file
 from twinmail.basename import base_name
 from twinmail.copies import Note, Target
 from twinmail.filter.decision import Placement
 from twinmail.journal import Record
 from twinmail.ledger import Ledger
 from twinmail.maildir import Maildir, Staged
-from twinmail.manifest import Entry
+from twinmail.manifest import INBOX, JUNK, Entry
 from twinmail.sync.plan import message_stem
 from twinmail.sync.steps import Checkpoint
+
+# Dovecot makes these itself, and subscribes their user.
+_KNOWN = (INBOX, JUNK, "Trash", "Sent", "Drafts", "Archive")
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,7 @@ class Placing:
         record = Record(placements[0].folder, name)
         own = maildir.take(staged, stem, entry.arrived)
         try:
-            targets = tuple(
-                Target(one.folder, maildir.info(one.folder, one.flags, one.keywords)) for one in placements
-            )
+            targets = tuple(self._target(maildir, one) for one in placements)
             if len(targets) > 1:
                 copies.begin(maildir, Note(name, targets))
             for one in targets:
@@ -94,6 +95,14 @@ class Placing:
         finally:
             if own is not staged:
                 maildir.discard(own.path)
+
+    @staticmethod
+    def _target(maildir: Maildir, one: Placement) -> Target:
+        if one.folder not in _KNOWN and not maildir.folder(one.folder).is_dir():
+            # First, so that a crash never leaves a folder that clients do not show.
+            maildir.prepare(INBOX)
+            subscription_file.add(maildir.root, one.folder)
+        return Target(one.folder, maildir.info(one.folder, one.flags, one.keywords))
 
     def _record(self, mailbox: str, stem: str, record: Record, finishes: str | None) -> None:
         self._ledger.record(mailbox, record, finishes, self._checkpoint)
