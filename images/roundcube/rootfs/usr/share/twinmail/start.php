@@ -66,9 +66,12 @@ function update_schema(string $folder): bool
     array_map('unlink', glob("$copy*") ?: []);
     if (is_file($path)) {
         $versions = array_map(static fn (string $one): string => basename($one, '.sql'), glob("$folder/sqlite/*.sql"));
-        if (schema_version($path, $copy) >= max($versions)) {
-            return unlink($copy);
+        $current = new PDO("sqlite:$path");
+        $version = $current->query("SELECT value FROM system WHERE name = 'roundcube-version'")->fetchColumn();
+        if ((string) $version >= max($versions)) {
+            return true;
         }
+        $current->exec('VACUUM INTO ' . $current->quote($copy));
     }
     $rcmail = rcmail::get_instance();
     $rcmail->config->set('db_dsnw', "sqlite:///$copy?mode=0600");
@@ -76,22 +79,17 @@ function update_schema(string $folder): bool
     $database = $rcmail->get_dbh();
     $database->db_connect('w');
     $done = rcmail_utils::db_update($folder, 'roundcube', null, ['quiet' => true, 'errors' => true]);
-    // All of it into the one file that moves.
-    $database->query('PRAGMA wal_checkpoint(TRUNCATE)');
-    $failed = $database->is_error();
+    $failed = (string) $database->is_error();
     $database->closeConnection();
-    if (!$done || $failed || filesize("$copy-wal") > 0 || !rename($copy, $path)) {
+    if (!$done || $failed !== '') {
+        fwrite(STDERR, "twinmail: $failed\n");
+        return false;
+    }
+    // All of it into the one file that moves.
+    [$busy] = (new PDO("sqlite:$copy"))->query('PRAGMA wal_checkpoint(TRUNCATE)')->fetch(PDO::FETCH_NUM);
+    if ($busy || !rename($copy, $path)) {
         return false;
     }
     array_map('unlink', glob("$copy*") ?: []);
     return true;
-}
-
-/** The version of the schema at *$path*, of which a complete copy is left at *$copy*. */
-function schema_version(string $path, string $copy): string
-{
-    $database = new PDO("sqlite:$path");
-    $database->exec('VACUUM INTO ' . $database->quote($copy));
-    $found = $database->query("SELECT value FROM system WHERE name = 'roundcube-version'")->fetchColumn();
-    return (string) $found;
 }
