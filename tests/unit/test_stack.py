@@ -85,13 +85,26 @@ def test_roles_have_the_least_privilege(resources: dict[str, Any]) -> None:
         assert "incoming/" not in json.dumps(policy) and "quarantine/" not in json.dumps(policy)
 
 
+def test_syncer_sends_from_our_domains_and_learns_what_is_not_there(resources: dict[str, Any]) -> None:
+    for name in CONFIG.servers:
+        policy = resources[f"SyncerPolicy{name.title()}"]["Properties"]["PolicyDocument"]
+        by_action = {action: one for one in policy["Statement"] for action in _list(one["Action"])}
+        senders = by_action["ses:SendRawEmail"]["Condition"]["StringLike"]["ses:FromAddress"]
+        assert senders == [f"*@{domain}" for domain in CONFIG.domains]
+        # Without a prefix too: S3 answers 403 to a GET of nothing from who may not list.
+        assert by_action["s3:ListBucket"]["Condition"] == {
+            "StringLikeIfExists": {"s3:prefix": ["manifest/*", "state/*"]}
+        }
+
+
 def _list(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
 def test_services_may_act_for_this_account_and_these_resources_only(resources: dict[str, Any]) -> None:
     documents = [
-        resources[one]["Properties"]["PolicyDocument"] for one in ("BucketPolicy", "ManifestTopicPolicy")
+        resources[one]["Properties"]["PolicyDocument"]
+        for one in ("BucketPolicy", "ManifestTopicPolicy", "OutgoingTopicPolicy")
     ]
     for document in documents:
         for statement in document["Statement"]:
@@ -100,6 +113,36 @@ def test_services_may_act_for_this_account_and_these_resources_only(resources: d
                 assert "aws:SourceArn" in condition and "aws:SourceAccount" in condition
     permission = resources["FunctionPermission"]["Properties"]
     assert permission["SourceAccount"] and "receive" in json.dumps(permission["SourceArn"])
+    assert resources["OutgoingPermission"]["Properties"]["SourceArn"] == {"Ref": "OutgoingTopic"}
+
+
+def test_what_becomes_of_sent_mail_reaches_the_function(resources: dict[str, Any]) -> None:
+    destination = resources["OutgoingEvents"]["Properties"]["EventDestination"]
+    assert destination["MatchingEventTypes"] == ["send", "bounce", "complaint", "reject"]
+    assert destination["SnsDestination"]["TopicARN"] == {"Ref": "OutgoingTopic"}
+    subscription = resources["OutgoingSubscription"]["Properties"]
+    assert (subscription["Protocol"], subscription["TopicArn"]) == ("lambda", {"Ref": "OutgoingTopic"})
+    # SES tries the topic, and SNS the function, when they are joined.
+    assert resources["OutgoingEvents"]["DependsOn"] == "OutgoingTopicPolicy"
+    assert resources["OutgoingSubscription"]["DependsOn"] == "OutgoingPermission"
+    identities = [one["Properties"] for one in resources.values() if one["Type"] == "AWS::SES::EmailIdentity"]
+    assert len(identities) == len(CONFIG.domains)
+    for one in identities:
+        assert one["ConfigurationSetAttributes"] == {"ConfigurationSetName": {"Ref": "ConfigurationSet"}}
+        assert one["FeedbackAttributes"] == {"EmailForwardingEnabled": False}
+
+
+def test_names_are_those_of_the_configuration(resources: dict[str, Any]) -> None:
+    text = json.dumps(resources).replace("${Prefix}", CONFIG.stack)
+    for name in (CONFIG.outgoing_topic, *(CONFIG.smtp_user(one) for one in (*CONFIG.mailboxes, "webmail"))):
+        assert f'"{name}"' in text
+    assert resources["ConfigurationSet"]["Properties"]["Name"] == {"Ref": "Prefix"}
+    assert CONFIG.configuration_set == CONFIG.stack
+
+
+def test_function_may_record_what_was_sent_and_no_other_state(resources: dict[str, Any]) -> None:
+    text = json.dumps(resources["FunctionRole"]["Properties"]["Policies"])
+    assert "/state/sent/*" in text and "/state/feedback/*" in text and "/state/*" not in text
 
 
 def test_more_addresses_than_a_receipt_rule_takes() -> None:
@@ -177,6 +220,7 @@ class CloudFormation:
 
     def create_change_set(self, ChangeSetType: str, **options: Any) -> dict[str, Any]:
         self.calls.append(f"create_change_set {ChangeSetType}")
+        self.options = options
         return {"Id": "arn:change-set"}
 
     def describe_change_set(self, **options: Any) -> dict[str, Any]:
@@ -246,6 +290,25 @@ def test_nothing_to_change_is_an_empty_plan_and_no_deployment() -> None:
     assert empty.changes == () and cloudformation.calls[-1] == "delete_change_set"
     stack.apply(cloudformation, empty, pytest.fail)
     assert not cloudformation.executed
+
+
+def test_template_that_is_too_large_for_the_request_goes_by_way_of_s3(aws: None) -> None:
+    boxes = {f"u{one}": Mailbox(f"u{one}", (f"u{one}@example.org",)) for one in range(60)}
+    config = replace(CONFIG, mailboxes=boxes)
+    s3 = boto3.client("s3", region_name=config.region)
+    stack.upload_code(s3, config, FUNCTION)
+    cloudformation = CloudFormation()
+    stack.plan(cloudformation, TEMPLATE, config, FUNCTION, s3)
+    assert "TemplateBody" not in cloudformation.options
+    bucket = stack.code_bucket(config)
+    start = f"https://{bucket}.s3.{config.region}.amazonaws.com/"
+    url: str = cloudformation.options["TemplateURL"]
+    assert url.startswith(f"{start}template/")
+    body = s3.get_object(Bucket=bucket, Key=url.removeprefix(start))["Body"].read()
+    assert len(body) > stack.INLINE_OCTETS
+    assert json.loads(body) == render(TEMPLATE.read_text(), config)
+    with pytest.raises(stack.StackError, match="expected S3"):
+        stack.plan(cloudformation, TEMPLATE, config, FUNCTION)
 
 
 def test_refused_template_says_why() -> None:
