@@ -63,6 +63,11 @@ def quarantine_key(ses_id: str, arrived: datetime) -> str:
     return f"{QUARANTINE}{_utc(arrived):%Y/%m/%d}/{checked_ses_id(ses_id)}.eml"
 
 
+def sent_day(day: date) -> str:
+    """Prefix of what was sent on *day* (UTC)."""
+    return f"{SENT}{day:%Y/%m/%d}/"
+
+
 def sent_key(ses_id: str, sent: datetime) -> str:
     """Key of the record of a message that SES sent for us, under the day it took it."""
     return f"{SENT}{_utc(sent):%Y/%m/%d}/{checked_ses_id(ses_id)}.json"

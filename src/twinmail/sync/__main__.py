@@ -25,7 +25,9 @@ from twinmail.sync.junk import JunkLook, JunkMemory
 from twinmail.sync.log import Log
 from twinmail.sync.quota import QuotaChore
 from twinmail.sync.s3 import S3Source
+from twinmail.sync.sent import SentPull, SentSettle
 from twinmail.sync.service import Options, Service
+from twinmail.sync.sessions import Sessions
 from twinmail.sync.settings import SettingsLook, SettingsPull, SharedSettings
 from twinmail.sync.sqs import SqsQueue
 from twinmail.sync.state_store import S3StateStore
@@ -86,17 +88,20 @@ def main(arguments: Sequence[str], log: Log) -> int:
 
     def chores(ledger: Ledger, carrier: Carrier) -> list[Chore]:
         """What this server does besides carrying messages, in the order of their turns."""
+        sent = SentSettle(config, told.mail, log)
         indexing = IndexingChore(told.mail, log) if config.servers[told.server].full_text_search else None
         if indexing is not None:
             carrier.arrived = indexing.arrived
         return [
             *([indexing] if indexing else []),
-            AccountsChore(state, told.mail, log),
+            AccountsChore(state, told.mail, log, Sessions(told.mail).end),
             QuotaChore(config, told.server, told.mail, carrier, log),
             SettingsLook(shared),
             SettingsPull(shared, told.poll_seconds),
             JunkLook(config, told.mail, told.state, ledger, shared, log),
             answers,
+            sent,
+            SentPull(state, sent, log),
         ]
 
     desk = Desk(
