@@ -3,7 +3,7 @@
 Pigeonhole writes the answer and knows most of the rules. It does not know SES's verdicts, which addresses are
 ours, or what SES lets through; what is known here is asked once more, because a mistake makes two machines
 talk to each other. SES replaces the envelope sender by one of its own, so the null one that RFC 3834 asks for
-cannot be had; what that rule is for holds all the same, since bounces end at SES and are never answered.
+cannot be had; what that rule is for holds all the same, since bounces go to SES and are never answered.
 """
 
 import base64

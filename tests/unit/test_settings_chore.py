@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.log_simulator import DOWN, StateSimulator
+from tests.log_simulator import DOWN, StateSimulator, until
 from twinmail import mailbox_settings
 from twinmail.mailbox_settings import HAM, JUNK, SCRIPT_BYTES, SCRIPTS, Settings, key
 from twinmail.sieve_folder import FOLDER, LINK, MARKER, SieveFolder
+from twinmail.sync.chores import Chores
 from twinmail.sync.log import Log
 from twinmail.sync.settings import SettingsLook, SettingsPull, SettingsTrouble, SharedSettings
 from twinmail.sync.source import SourceUnavailable
@@ -394,6 +396,26 @@ def test_remembering_again_writes_nothing(pair: Pair) -> None:
     pair.backup.shared.remember("ann", "spam@example.com", JUNK)
     pair.settle()
     assert pair.store.get(key("ann")) == before
+
+
+def test_announced_change_is_there_at_once_and_any_other_within_a_minute(pair: Pair) -> None:
+    pull = SettingsPull(pair.backup.shared)
+    assert pull.seconds <= 60
+    assert SettingsLook(pair.backup.shared).seconds <= 5
+    chores, stopping = Chores([pull], Log(pair.backup.log)), threading.Event()
+    thread = threading.Thread(target=chores.run, args=(stopping,))
+    thread.start()
+    try:
+        until(lambda: chores.status()[pull.name]["turns"] == 1, "the first turn")
+        pair.primary.put("a", "keep;")
+        SettingsLook(pair.primary.shared).turn()
+        chores.poke("state/accounts.json")
+        chores.poke(key("ann"))
+        until(lambda: pair.backup.scripts() == {"a": "keep;"}, "the script on the other server")
+        assert chores.status()[pull.name]["turns"] == 2
+    finally:
+        chores.stop()
+        thread.join()
 
 
 class Conflicting(StateSimulator):
