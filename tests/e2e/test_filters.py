@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import SERVERS, Running
-from tests.e2e.mail import Accepted, stored
+from tests.e2e.mail import Accepted, Client, stored
 from tests.e2e.people import use_script, wait
 from twinmail.local.state import LOOPBACK
 from twinmail.sync.steps import STEPS
@@ -168,8 +168,11 @@ def test_a_broken_script_withholds_nothing(running: Running) -> None:
         path.write_text("this is no sieve\r\n")
     accepted = running.sender.send(message("whatever"), ["u22@example.org"])
     running.assert_once("u22", accepted)
-    # The one that was asked says so; the other adopted.
-    assert any("u22" in status(running, server)["broken_scripts"] for server in SERVERS)
+    for server in SERVERS:
+        assert "error" in status(running, server)["broken_scripts"]["u22"]
+        with running.client(server, "u22") as client:
+            wait(lambda one=client: bool(notices(one)), f"a notice on {server}")  # type: ignore[misc]
+            assert len(notices(client)) == 1
 
 
 def status(running: Running, server: str) -> dict[str, Any]:
@@ -177,6 +180,13 @@ def status(running: Running, server: str) -> dict[str, Any]:
     address = f"http://{LOOPBACK}:{running.system.ports[f'{server}-health']}/status"
     with urllib.request.urlopen(address, timeout=30) as answer:
         return dict(json.load(answer))
+
+
+def notices(client: Client) -> list[str]:
+    """UIDs of what tells the user that the script is broken."""
+    client.imap.select("INBOX", readonly=True)
+    _, found = client.imap.uid("SEARCH", "SUBJECT", '"mail filter does not work"')
+    return found[0].decode().split()
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ DECISION = Decision(
     decided=WHEN,
     server="primary",
     reason=SCRIPT,
+    complaints=("line 1: error: what",),
 )
 
 
@@ -43,9 +44,11 @@ def test_what_is_written_is_read() -> None:
 
 
 def test_its_form_is_canonical() -> None:
-    text = replace(DECISION, placements=DECISION.placements[:1], outgoing=()).to_bytes().decode()
+    text = (
+        replace(DECISION, placements=DECISION.placements[:1], outgoing=(), complaints=()).to_bytes().decode()
+    )
     assert text == (
-        '{"decided":"2026-11-23T01:02:03.456+00:00","mailbox":"ann","outgoing":[],'
+        '{"complaints":[],"decided":"2026-11-23T01:02:03.456+00:00","mailbox":"ann","outgoing":[],'
         '"placements":[{"flags":"","folder":"INBOX","keywords":[]}],"reason":"script","server":"primary",'
         '"ses_id":"abc123","version":1}'
     )

@@ -280,11 +280,11 @@ class TestTrouble:
             assert server.decide(entry_of(f"m{number}", b"", NOW)) == INBOX
         assert len(server.said("script broken")) == 1
         assert server.decisions.counts == {"asked": 3, "broken": 3}
-        assert server.decisions.complaints == {"ann": "line 1: error: what"}
+        assert server.decisions.latest["ann"].text == "line 1: error: what"
         assert "line 1: error: what" in (server.home / COMPLAINTS).read_text()
         server.asked.answer = Answer(INBOX, (), ())
         server.decide(entry_of("m9", b"", NOW))
-        assert server.decisions.complaints == {}
+        assert server.decisions.latest == {}
 
     def test_s3_is_away(self, server: Server, store: StateSimulator) -> None:
         server.activate()

@@ -88,6 +88,7 @@ class Decision:
         server: by which server.
         reason: `SCRIPT`, `JUNK` (the user moved mail of this sender) or `BROKEN` (the script failed, or
             nobody could be asked; the message is where its manifest entry says).
+        complaints: what Pigeonhole said is wrong with the script, one line each.
     """
 
     mailbox: str
@@ -97,6 +98,7 @@ class Decision:
     decided: datetime
     server: str
     reason: str
+    complaints: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Encode as canonical JSON."""
@@ -112,6 +114,7 @@ class Decision:
             "decided": _moment(self.decided),
             "server": self.server,
             "reason": self.reason,
+            "complaints": list(self.complaints),
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
@@ -148,6 +151,7 @@ class Decision:
             decided=_time(document, "decided"),
             server=_text(document, "server"),
             reason=_text(document, "reason"),
+            complaints=tuple(map(str, _list(document, "complaints"))),
         )
 
 

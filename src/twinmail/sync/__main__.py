@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from twinmail import live_config
@@ -19,6 +20,7 @@ from twinmail.sync.aws import Aws
 from twinmail.sync.carrier import Carrier
 from twinmail.sync.chores import Chore
 from twinmail.sync.decisions import Decisions, Desk
+from twinmail.sync.filter_notices import FilterNotices
 from twinmail.sync.health import Health
 from twinmail.sync.indexing import IndexingChore
 from twinmail.sync.junk import JunkLook, JunkMemory
@@ -100,6 +102,7 @@ def main(arguments: Sequence[str], log: Log) -> int:
             SettingsPull(shared, told.poll_seconds),
             JunkLook(config, told.mail, told.state, ledger, shared, log),
             answers,
+            FilterNotices(decisions, ledger, told.mail, partial(recipient_of, config, ()), log),
             sent,
             SentPull(state, sent, log),
         ]
@@ -113,7 +116,8 @@ def main(arguments: Sequence[str], log: Log) -> int:
         junk=JunkMemory(shared),
         hand=answers.hand,
     )
-    service = Service(config, options, source, queue, log, chores, Decisions(desk, log))
+    decisions = Decisions(desk, log)
+    service = Service(config, options, source, queue, log, chores, decisions)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     health = Health(told.host, told.health_port, service.status)

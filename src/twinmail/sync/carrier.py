@@ -12,10 +12,10 @@ from enum import Enum
 from pathlib import Path
 
 from twinmail.config import Limits
+from twinmail.dotlock import FolderLocked
 from twinmail.durable_file import NotWritten
 from twinmail.errors import TransientError
 from twinmail.filter.decision import Placement
-from twinmail.dotlock import FolderLocked
 from twinmail.ledger import Ledger
 from twinmail.maildir import Maildir, Staged
 from twinmail.manifest import Delivery, Entry

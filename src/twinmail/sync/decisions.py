@@ -17,6 +17,7 @@ from typing import Protocol
 from twinmail import durable_file
 from twinmail.durable_file import NotWritten
 from twinmail.errors import TransientError
+from twinmail.filter.complaint import Complaint
 from twinmail.filter.decision import BROKEN, JUNK, SCRIPT, Decision, DecisionError, Placement, decision_key
 from twinmail.filter.lmtp import LmtpAway, LmtpRefused
 from twinmail.filter.pigeonhole import Answer, Question
@@ -105,7 +106,7 @@ class Decisions:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._waiting: dict[str, float] = {}
-        self._complaints: dict[str, str] = {}
+        self._latest: dict[str, Complaint] = {}
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -114,10 +115,10 @@ class Decisions:
             return dict(self._counts)
 
     @property
-    def complaints(self) -> Mapping[str, str]:
+    def latest(self) -> Mapping[str, Complaint]:
         """By mailbox: what Pigeonhole last said is wrong with its script."""
         with self._lock:
-            return dict(self._complaints)
+            return dict(self._latest)
 
     def decide(self, entry: Entry, delivery: Delivery, message: Path) -> tuple[Placement, ...]:
         """Where the mailbox of *delivery* puts the message of *entry*, which is in the file *message*.
@@ -142,6 +143,7 @@ class Decisions:
             else:
                 return plain
             decision = self._created(key, decision)
+        self._complain(decision)
         if self._desk.hand is not None:
             self._desk.hand(entry, decision)
         return decision.placements
@@ -191,7 +193,6 @@ class Decisions:
             return self._unfiltered(key, entry, delivery, folder, error)
         self._waited(key)
         self._count("asked")
-        self._complain(mailbox, answer.complaints)
         reason = BROKEN if answer.complaints else SCRIPT
         return self._decision(entry, delivery, answer.placements, reason, answer)
 
@@ -207,22 +208,25 @@ class Decisions:
         with self._lock:
             self._waiting.pop(key, None)
 
-    def _complain(self, mailbox: str, complaints: tuple[str, ...]) -> None:
-        text = "\n".join(complaints)
+    def _complain(self, decision: Decision) -> None:
+        """Remember what is wrong with a script, or that nothing is any more."""
+        mailbox, text = decision.mailbox, "\n".join(decision.complaints)
         if text:
             self._count("broken")
+        elif decision.reason != SCRIPT:
+            return
         with self._lock:
-            before = self._complaints.pop(mailbox, "")
+            before = self._latest.pop(mailbox, None)
             if text:
-                self._complaints[mailbox] = text
-        if not text or text == before:
+                self._latest[mailbox] = Complaint(mailbox, text, decision.decided.date())
+        if not text or (before is not None and text == before.text):
             return
         self._log.warning(
             "script broken", mailbox=mailbox, error=text, note="its mail is delivered all the same"
         )
         try:
             # Where Pigeonhole itself would write it.
-            stamp = f"{self._now():%Y-%m-%d %H:%M:%S} UTC\n"
+            stamp = f"{decision.decided:%Y-%m-%d %H:%M:%S} UTC\n"
             durable_file.write(
                 self._desk.mail / mailbox / COMPLAINTS, f"{stamp}{text}\n".encode(), mode=0o600
             )
@@ -245,6 +249,7 @@ class Decisions:
             decided=self._now(),
             server=self._desk.server,
             reason=reason,
+            complaints=answer.complaints if answer else (),
         )
 
     def _count(self, what: str) -> None:

@@ -147,7 +147,9 @@ class Service:
             "last": progress.last if progress else None,
             "chores": self._chores.status() if self._chores else {},
             "filters": dict(self._decisions.counts) if self._decisions else {},
-            "broken_scripts": dict(self._decisions.complaints) if self._decisions else {},
+            "broken_scripts": {one.mailbox: one.text for one in self._decisions.latest.values()}
+            if self._decisions
+            else {},
             "suspicion": poll.suspicion if poll else None,
             "parked": {},
             "full": {name: asdict(one) for name, one in carrier.quotas.shortages.items()} if carrier else {},
