@@ -10,6 +10,7 @@ from invoke.collection import Collection
 from twinmail.tasks import (
     alias,
     app_password,
+    bench,
     build,
     client,
     config,
@@ -31,6 +32,7 @@ for task in (
     smtp_credentials.smtp_credentials,
     test.test,
     test.e2e,
+    bench.bench,
     build.build,
     lock.lock,
     config.config,

@@ -24,7 +24,7 @@ _ONSETS, _VOWELS, _CODAS, _ENDINGS = (
     )
 )
 
-_START = datetime(2020, 1, 1, tzinfo=UTC)
+START = datetime(2020, 1, 1, tzinfo=UTC)
 _WORDS = 60_000
 _FREQUENT = 200
 _PARAGRAPHS = 12_000
@@ -57,7 +57,7 @@ def samples(count: int, seed: int = 2026) -> Iterator[Sample]:
             needles.append(f"Strom{SOME}en")
         if number == count // 2:
             needles.append(ONE)
-        arrived = _START + timedelta(minutes=40 * number)
+        arrived = START + timedelta(minutes=40 * number)
         yield Sample(arrived, _message(chance, number, arrived, paragraphs, needles, picture))
 
 

@@ -22,7 +22,7 @@ from twinmail.sync.log import Log
 # Seen from the folder of the mailboxes; conf/fts.conf of the Dovecot image listens there.
 PLACE = Path(".server") / "indexer"
 
-_HANDSHAKE = b"VERSION\tindexer-client\t1\t0\n"
+HANDSHAKE = b"VERSION\tindexer-client\t1\t0\n"
 # src/lib-language/lang-indexer-status.h
 _FAILED, _COMPLETED = "-1", "1"
 _CONNECT_SECONDS = 5.0
@@ -106,7 +106,7 @@ class IndexingChore:
             self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._connection.settimeout(_CONNECT_SECONDS)
             self._connection.connect(str(self._mail / PLACE))
-            lines.insert(0, _HANDSHAKE)
+            lines.insert(0, HANDSHAKE)
         self._connection.settimeout(_CONNECT_SECONDS)
         self._connection.sendall(b"".join(lines))
 
