@@ -91,7 +91,7 @@ class Roundcube:
                 mounts=(
                     Mount(web, "/etc/twinmail", read_only=True),
                     Mount(self.folder / "socket", "/run/php"),
-                    Mount(self.folder / "buffer", "/var/lib/nginx"),
+                    Mount(self.folder / "buffer", "/var/lib/twinmail"),
                 ),
                 reference=self.reference,
             )

@@ -13,7 +13,7 @@ from tests.image.dovecot import Dovecot
 from twinmail.oci.spec import PLATFORMS
 from twinmail.runtime.image import Image
 
-IMAGES = ("base", "dovecot", "syncer", "localstack")
+IMAGES = ("base", "dovecot", "syncer", "roundcube", "localstack")
 
 # The only folders of an image that belong to its user.
 VOLUMES = frozenset({"/var/mail/twinmail", "/var/lib/twinmail", "/var/lib/localstack"})

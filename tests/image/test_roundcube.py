@@ -635,7 +635,7 @@ class TestInside:
         text = host.file("/etc/roundcube/config.inc.php").content_string
         assert "file_get_contents('/var/lib/twinmail/des_key')" in text
         assert not host.file("/var/lib/twinmail/des_key").exists
-        assert host.check_output("find /etc/twinmail /var/lib/twinmail /var/lib/nginx -mindepth 1") == ""
+        assert host.check_output("find /etc/twinmail /var/lib/twinmail -mindepth 1") == ""
 
 
 def socket_inodes(host: Host) -> set[str]:

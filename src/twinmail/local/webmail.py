@@ -101,7 +101,7 @@ def web(state: State, server: str, platform: str) -> ContainerSpec:
         mounts=(
             Mount(root / "web-etc", "/etc/twinmail", read_only=True),
             Mount(root / "socket", "/run/php"),
-            Mount(root / "buffer", "/var/lib/nginx"),
+            Mount(root / "buffer", "/var/lib/twinmail"),
         ),
     )
 
