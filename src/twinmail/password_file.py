@@ -37,6 +37,21 @@ def _lines(accounts: Accounts) -> Iterator[str]:
             yield f"{name}/{one.name}:{one.digest}"
 
 
+def read(path: Path) -> bytes:
+    """The file at *path*; empty if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def revoked(old: bytes, accounts: Accounts) -> frozenset[str]:
+    """The users with a password in the file *old* that *accounts* do not take any more."""
+    kept = set(to_bytes(accounts).splitlines())
+    gone = [line.partition(b":")[0].partition(b"/") for line in old.splitlines() if line not in kept]
+    return frozenset(user.decode("ascii", "replace") for user, slash, _ in gone if user and slash)
+
+
 def save(path: Path, accounts: Accounts) -> bool:
     """Bring the file at *path* to what *accounts* say, durably; say whether that was a change.
 
@@ -45,11 +60,7 @@ def save(path: Path, accounts: Accounts) -> bool:
     Raises:
         NotWritten: transient; the old file is untouched.
     """
-    wanted = to_bytes(accounts)
-    try:
-        old = path.read_bytes()
-    except OSError:
-        old = b""
+    wanted, old = to_bytes(accounts), read(path)
     if old.rstrip(b"#\n") == wanted.rstrip(b"\n"):
         return False
     # A changed password leaves the size as it was, and a second change in one second the time.

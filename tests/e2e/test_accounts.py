@@ -120,7 +120,15 @@ def test_revoked_app_password_alone_is_refused(operator: Operator) -> None:
         operator.wait_until_opens("flora@example.org", secret)
     listed = operator.inv("app-password", "list", "flora")["app_passwords"]
     assert [one["label"] for one in listed] == ["phone", "Tablet (alt)"]
-    operator.inv("app-password", "revoke", "flora", "phone")
+    port = operator.running.system.ports["backup-imaps"]
+    with session(Account(LOOPBACK, port, "flora", phone, operator.running.tls), MINUTE) as lost:
+        lost.select("INBOX")
+        lost.send(b"i IDLE\r\n")
+        assert lost.readline().startswith(b"+")
+        operator.inv("app-password", "revoke", "flora", "phone")
+        # A lost phone that stays connected reads no further.
+        while not (line := lost.readline()).startswith(b"* BYE"):
+            assert line.startswith(b"* OK"), line
     operator.wait_until_opens("flora", phone, expected=False)
     for secret in (main, tablet):
         operator.wait_until_opens("flora", secret)

@@ -1,6 +1,7 @@
 """How Dovecot decides who may log in: several passwords a user, addresses, and a file that is not whole."""
 
 import imaplib
+import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,12 +16,14 @@ from twinmail.imap import LoginRefused, session
 from twinmail.local.state import State
 from twinmail.runtime.emulation import host_platform
 from twinmail.runtime.interface import Runtime
+from twinmail.sync.sessions import Sessions
 from twinmail.tasks.config import PROJECT
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 MAIN = "correct-horse-battery"
 PHONE = "abcde-fghij-kmnpq-rstuv"
 TABLET = "bcdef-fghij-kmnpq-rstuv"
+BOB = "-starts-with-a-dash"
 
 
 def app(label: str, secret: str) -> AppPassword:
@@ -32,7 +35,7 @@ ACCOUNTS = (
     .added("ann", password.digest(MAIN), ["ann@example.org", "ann@example.net"], NOW)
     .with_app_password("ann", app("phone", PHONE))
     .with_app_password("ann", app("tablet", TABLET))
-    .added("bob", password.digest("-starts-with-a-dash"), ["bob@example.org"], NOW)
+    .added("bob", password.digest(BOB), ["bob@example.org"], NOW)
 )
 
 
@@ -124,7 +127,7 @@ def test_everything_else_is_refused(whole: Dovecot, user: str, secret: str) -> N
 
 
 def test_password_that_starts_with_a_dash(whole: Dovecot) -> None:
-    assert attempt(whole, "bob@example.org", "-starts-with-a-dash") == "opens"
+    assert attempt(whole, "bob@example.org", BOB) == "opens"
 
 
 def test_revoked_password_is_refused_and_the_others_open(whole: Dovecot) -> None:
@@ -148,7 +151,7 @@ def test_cut_off_file_is_no_reason_to_ask_for_another_password(whole: Dovecot, k
     wait(whole, "later", user="bob", secret="wrong")
     assert attempt(whole, "nobody", "x") == "later"
     whole.set_accounts(ACCOUNTS)
-    wait(whole, "opens", user="bob", secret="-starts-with-a-dash")
+    wait(whole, "opens", user="bob", secret=BOB)
 
 
 def test_volume_that_went_away_is_no_reason_either(whole: Dovecot, tmp_path: Path) -> None:
@@ -157,6 +160,31 @@ def test_volume_that_went_away_is_no_reason_either(whole: Dovecot, tmp_path: Pat
     assert attempt(whole, "ann", MAIN) in ("opens", "later")
     away.rename(whole.password_file)
     wait(whole, "opens")
+
+
+def test_open_sessions_of_one_user_end_and_the_others_stay(whole: Dovecot) -> None:
+    sessions = Sessions(whole.folder / "mail")
+    sessions.end("ann")  # nobody is logged in
+    with session(whole.account("ann", PHONE)) as ann, session(whole.account("bob", BOB)) as bob:
+        ann.select("INBOX")
+        ann.send(b"i IDLE\r\n")
+        assert ann.readline().startswith(b"+")
+        sessions.end("ann")
+        assert ann.readline().startswith(b"* BYE")
+        assert bob.noop()[0] == "OK"
+
+
+def test_no_dovecot_is_no_session(tmp_path: Path) -> None:
+    Sessions(tmp_path).end("ann")
+
+
+def test_the_socket_of_the_syncer_takes_no_other_command(whole: Dovecot) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(str(whole.folder / "mail" / ".server" / "doveadm"))
+        client.sendall(b"VERSION\tdoveadm-server\t1\t0\n\tann\tmailbox list\tann\n")
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    assert b"INBOX" not in answer and answer.count(b"+\n") == 1
 
 
 def test_passwords_are_not_in_the_log(whole: Dovecot) -> None:

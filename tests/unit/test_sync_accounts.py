@@ -9,10 +9,11 @@ import pytest
 
 from tests.log_simulator import DOWN, StateSimulator
 from twinmail import password, password_file
-from twinmail.accounts import KEY, Accounts, AccountsError, NewerAccounts
+from twinmail.accounts import KEY, Accounts, AccountsError, AppPassword, NewerAccounts
 from twinmail.durable_file import NotWritten
 from twinmail.sync.accounts import AccountsChore
 from twinmail.sync.log import Log
+from twinmail.sync.sessions import SessionsUnavailable
 from twinmail.sync.source import SourceUnavailable
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -28,7 +29,14 @@ class Server:
         self.mail.mkdir()
         self.state = StateSimulator()
         self.log = io.StringIO()
-        self.chore = AccountsChore(self.state, mail, Log(self.log))
+        self.ended: list[str] = []
+        self.fault: Exception | None = None
+        self.chore = AccountsChore(self.state, mail, Log(self.log), self.end)
+
+    def end(self, user: str) -> None:
+        if self.fault:
+            raise self.fault
+        self.ended.append(user)
 
     @property
     def file(self) -> bytes | None:
@@ -135,3 +143,43 @@ def test_file_damaged_on_the_disk_is_mended(server: Server) -> None:
     (server.mail / password_file.PLACE).write_bytes(b"ann/:{ARG")
     server.chore.turn()
     assert server.holds(ONE)
+
+
+def test_sessions_end_twice_when_a_password_is_taken_away(server: Server) -> None:
+    phone = AppPassword("phone", "abcde", password.digest("phone"), NOW)
+    server.turn(TWO.with_app_password("bob", phone).to_bytes())
+    assert server.ended == []
+    server.turn(TWO.to_bytes())
+    assert server.ended == ["bob"]
+    server.chore.turn()
+    server.chore.turn()
+    assert server.ended == ["bob", "bob"]
+
+
+@pytest.mark.parametrize(
+    ("after", "ended"),
+    [
+        (TWO.with_password("ann", password.digest("new"), NOW), ["ann"]),
+        (TWO.without("bob"), ["bob"]),
+        (TWO.added("carl", password.digest("carl"), [], NOW), []),
+        (TWO.with_app_password("ann", AppPassword("phone", "abcde", password.digest("x"), NOW)), []),
+    ],
+)
+def test_only_sessions_of_those_who_lost_a_password_end(
+    server: Server, after: Accounts, ended: list[str]
+) -> None:
+    server.turn(TWO.to_bytes())
+    server.turn(after.to_bytes())
+    assert server.ended == ended
+
+
+def test_sessions_end_also_while_the_next_document_is_bad(server: Server) -> None:
+    server.turn(TWO.to_bytes())
+    server.fault = SessionsUnavailable("Dovecot does not answer")
+    with pytest.raises(SessionsUnavailable):
+        server.turn(ONE.to_bytes())
+    assert server.holds(ONE)
+    server.fault = None
+    with pytest.raises(AccountsError):
+        server.turn(b"{")
+    assert server.ended == ["bob"]
