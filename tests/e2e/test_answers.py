@@ -57,6 +57,20 @@ def test_many_senders_get_one_answer_each_while_both_servers_race(running: Runni
     assert [len(sent_to(running, friend)) for friend in friends] == [1] * len(friends)
 
 
+def test_server_that_was_down_answers_nothing_a_second_time(running: Running) -> None:
+    use_script(running, "primary", "u24", AWAY)
+    address, friend, last = "u24@example.org", stranger(), stranger()
+    running.system.stop_container("primary-syncer")
+    first = running.sender.send(message(friend, address), [address], mail_from=friend)
+    wait(lambda: bool(sent_to(running, friend)), "the answer of the other server")
+    running.system.start_syncer("primary")
+    running.system.wait_for_syncer("primary")
+    running.assert_once("u24", first)
+    running.sender.send(message(last, address), [address], mail_from=last)
+    wait(lambda: bool(sent_to(running, last)), "the last answer")
+    assert len(sent_to(running, friend)) == 1
+
+
 def test_redirected_once_from_the_users_own_address(running: Running) -> None:
     target, friend, address = stranger(), stranger(), "u29@example.org"
     use_script(running, "backup", "u29", f'require ["copy"];\r\nredirect :copy "{target}";\r\n')

@@ -1,6 +1,7 @@
 """Filters that were written on one server act on both, and survive the loss of a disk."""
 
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -34,6 +35,34 @@ def test_scripts_edited_on_both_servers_at_once_are_both_kept(running: Running) 
             wait(lambda one=client: set(one.scripts()) == {"one", "two"}, "both scripts")  # type: ignore[misc]
         backup.delete("one")
         wait(lambda: set(primary.scripts()) == {"two"}, "the deletion")
+
+
+@pytest.fixture
+def backup(running: Running) -> Iterator[Running]:
+    """A running system whose backup syncer the test may replace; it is whole again afterwards."""
+    yield running
+    running.system.stop_container("backup-syncer")
+    running.system.start_syncer("backup")
+    running.system.wait_for_syncer("backup")
+
+
+def test_script_reaches_a_server_by_poll_alone(backup: Running) -> None:
+    backup.system.stop_container("backup-syncer")
+    backup.system.start_syncer("backup", "--no-push")
+    use_script(backup, "primary", "u27", LISTS)
+
+
+def test_edits_while_a_syncer_is_down_are_merged_when_it_is_back(backup: Running) -> None:
+    use_script(backup, "primary", "u28", LISTS)
+    backup.system.stop_container("backup-syncer")
+    with filters(backup, "backup", "u28") as there, filters(backup, "primary", "u28") as here:
+        there.put("there", "keep;\r\n")
+        there.activate("there")
+        there.delete("mine")
+        here.put("here", "stop;\r\n")
+        backup.system.start_syncer("backup")
+        for client in (there, here):
+            wait(lambda one=client: one.scripts() == {"here": False, "there": True}, "both edits")  # type: ignore[misc]
 
 
 def test_lost_disk_of_one_server_deletes_no_script(running: Running) -> None:
