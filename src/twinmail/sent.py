@@ -7,14 +7,17 @@ the mail program made would never be in one thread with its replies. The copy th
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from twinmail.message import HEADER_BYTES, header_block
 
 ORIGINAL = "X-Original-Message-ID"
 """The field that keeps the id which the mail program made."""
 
-HOST = "twinmail-sent"
-"""Last part of the base name of a copy that was written here; deliveries have another."""
+SENT = "Sent"
+"""The folder, as Dovecot's configuration names it for clients."""
+
+_HOST = "twinmail-sent"
 
 _FIELD = re.compile(rb"^message-id[ \t]*:[ \t]*([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE | re.MULTILINE)
 
@@ -26,6 +29,14 @@ def message_id(ses_id: str, region: str) -> str:
     ``email.amazonses.com``.
     """
     return f"<{ses_id}@{'email' if region == 'us-east-1' else region}.amazonses.com>"
+
+
+def base_name(written: datetime, ses_id: str, size: int, vsize: int) -> str:
+    """The base name of a copy that is written here; deliveries have another host at its end.
+
+    A function of the message, so that the copy is the same file whoever writes it.
+    """
+    return f"{int(written.timestamp())}.{ses_id}.{_HOST},S={size},W={vsize}"
 
 
 def rewritten(message: bytes, new_id: str) -> bytes:

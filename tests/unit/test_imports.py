@@ -16,6 +16,7 @@ OUTER = {
     "twinmail.client_profile": set(),
     "twinmail.runtime": {"twinmail.oci"},
     "twinmail.oci": set(),
+    "twinmail.relay": {"twinmail.sync"},
     "twinmail.sync": set(),
 }
 

@@ -1,4 +1,4 @@
-"""What the local web server serves to mail clients: the files of production, with the ports of this machine."""
+"""What the local web server serves to mail clients: production's files, with the ports of this machine."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from twinmail import imap
+from twinmail import durable_file, imap
 from twinmail.account_store import S3AccountStore
 from twinmail.config import FILE, Config
 from twinmail.errors import PermanentError, TransientError
-from twinmail.local import accounts, cloud, deployment, dovecot, pki, services, webmail
+from twinmail.local import accounts, cloud, deployment, dovecot, pki, relay, services, webmail
 from twinmail.local.state import LOOPBACK, Description, Ports, State, choose_ports
 from twinmail.runtime.interface import Container, ContainerSpec, Exited, Runtime
 
@@ -93,8 +93,12 @@ class LocalSystem:
         for server in self.config.servers:
             self.wait_for_dovecot(server)
             self.wait_for_syncer(server)
+        for server in self.relays:
+            self.start_relay(server)
         for server in self.webmails:
             self.start_webmail(server)
+        for server in self.relays:
+            self.wait_for_relay(server)
         for server in self.webmails:
             self.wait_for_webmail(server)
         self.describe().save(self.state)
@@ -168,6 +172,20 @@ class LocalSystem:
         self._wait(f"{server}-syncer", lambda: _knows_accounts(address))
 
     @property
+    def relays(self) -> tuple[str, ...]:
+        """Servers that take mail from clients."""
+        return tuple(name for name, server in self.config.servers.items() if server.submission)
+
+    def start_relay(self, server: str) -> None:
+        """Start the relay of *server*."""
+        self._say(f"starting the relay on {server}")
+        self._start(relay.relay(self.state, self.config, self.ports, server, self.platform, self.endpoint))
+
+    def wait_for_relay(self, server: str) -> None:
+        """Wait until the relay of *server* greets."""
+        self._wait(f"{server}-relay", lambda: _greets(self.ports[f"{server}-relay"], b"220"))
+
+    @property
     def webmails(self) -> tuple[str, ...]:
         """Servers with a webmail."""
         return tuple(name for name, server in self.config.servers.items() if server.webmail)
@@ -213,6 +231,9 @@ class LocalSystem:
             if service == "dovecot":
                 self.start_dovecot(server)
                 self.wait_for_dovecot(server)
+            elif service == "relay":
+                self.start_relay(server)
+                self.wait_for_relay(server)
             elif service in ("web", "php"):
                 self.stop_container(f"{server}-web")
                 self.stop_container(f"{server}-php")
@@ -268,9 +289,13 @@ class LocalSystem:
             if server:
                 shutil.copyfile(self.config_file, settings / FILE)
                 conf = dovecot.local_conf(
-                    self.ports[f"{name}-imaps"], self.ports[f"{name}-sieve"], server.full_text_search
+                    self.ports[f"{name}-imaps"],
+                    self.ports[f"{name}-sieve"],
+                    server.full_text_search,
+                    relay.prepare(self.state, self.ports, name) if server.submission else None,
                 )
-                (settings / dovecot.FILE).write_text(conf)
+                # It may hold the relay's secret.
+                durable_file.write(settings / dovecot.FILE, conf.encode(), mode=0o600)
             self.runtime.prepare_volume(settings)
 
     def _start(self, spec: ContainerSpec) -> None:

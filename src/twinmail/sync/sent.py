@@ -18,12 +18,10 @@ from twinmail.durable_file import NotWritten, sync_folder
 from twinmail.errors import TransientError, TwinmailError
 from twinmail.maildir import Maildir
 from twinmail.message import HEADER_BYTES, header_block, read_metadata
-from twinmail.sent import HOST, Copy, Settlement, message_id, rewritten, settle
+from twinmail.sent import SENT, Copy, Settlement, base_name, message_id, rewritten, settle
 from twinmail.sent_record import SentRecord, SentRecordError
 from twinmail.sync.log import Log, utc_now
 from twinmail.sync.state_store import StateStore
-
-FOLDER = "Sent"
 
 WINDOW = timedelta(days=2)
 """So long after sending a mail program may still store its copy, having been offline in between."""
@@ -96,7 +94,7 @@ class SentSettle:
 
     def _look(self, mailbox: str) -> None:
         maildir = Maildir(self._mail / mailbox / "Maildir")
-        folder = maildir.folder(FOLDER)
+        folder = maildir.folder(SENT)
         changed = _changed(folder)
         if self._looked.get(mailbox) == changed:
             return
@@ -138,7 +136,7 @@ class SentSettle:
 
     def _settle(self, maildir: Maildir, record: SentRecord, told: Settlement) -> None:
         """The new copy first, durably; then those that it replaces go."""
-        folder = maildir.folder(FOLDER)
+        folder = maildir.folder(SENT)
         gone = list(told.remove)
         if told.rewrite:
             source = _find(folder, told.keep.file)
@@ -149,10 +147,10 @@ class SentSettle:
             arrived = datetime.fromtimestamp(source.stat().st_mtime, UTC)
             staged = maildir.stage(record.ses_id, _rewritten(source, new_id), arrived)
             try:
-                name = f"{int(arrived.timestamp())}.{record.ses_id}.{HOST},S={staged.size},W={staged.vsize}"
+                name = base_name(arrived, record.ses_id, staged.size, staged.vsize)
                 info = f":2,{told.flags}"
-                maildir.link(staged, FOLDER, name, info)
-                maildir.settle(FOLDER, info)
+                maildir.link(staged, SENT, name, info)
+                maildir.settle(SENT, info)
             finally:
                 maildir.discard(staged.path)
             gone.append(told.keep)

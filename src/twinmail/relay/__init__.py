@@ -1,0 +1,1 @@
+"""The submission relay: what Dovecot's submission service hands on to SES, and its copy in Sent."""
