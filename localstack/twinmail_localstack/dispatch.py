@@ -10,7 +10,7 @@ from localstack.services.ses.provider import save_for_retrospection
 from moto.ses.models import ses_backends
 
 from twinmail_localstack.callers import Caller
-from twinmail_localstack.outbox import OUTBOX, Destination, Sent
+from twinmail_localstack.outbox import Destination, Sent, outbox
 from twinmail_localstack.sending import Refused, Request, check, identity_of
 
 
@@ -72,7 +72,7 @@ def dispatch(
             Destination={"ToAddresses": list(sent.destinations)},
         )
     )
-    OUTBOX.add(sent)
+    outbox().add(sent)
     return sent
 
 

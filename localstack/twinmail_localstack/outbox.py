@@ -1,15 +1,21 @@
 """Messages that SES took and has not delivered yet: the SES edge fetches them from here.
 
-Whoever sends, by SMTP or by the API, the message comes here, so delivery and its events are in one place. In
-memory, as everything in flight is.
+Whoever sends, by SMTP or by the API, the message comes here, so delivery and its events are in one place. SES
+answers 250 when it has a message safe, so each is a file before that, and outlives the process.
 """
 
+import base64
+import functools
+import json
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+
+from twinmail_localstack import settings
 
 LEASE_SECONDS = 20.0
 """How long a fetched message is not given out again."""
@@ -48,6 +54,26 @@ class Sent:
     identities: tuple[str, ...]
     data: bytes = field(repr=False)
 
+    @classmethod
+    def load(cls, path: Path) -> "Sent":
+        """Read what `save` wrote."""
+        document = json.loads(path.read_text())
+        document["at"] = datetime.fromisoformat(document["at"])
+        document["data"] = base64.b64decode(document["data"])
+        document["reports"] = tuple(
+            Destination(one["topic"], tuple(one["events"])) for one in document["reports"]
+        )
+        for name in ("destinations", "identities"):
+            document[name] = tuple(document[name])
+        return cls(**document)
+
+    def save(self, path: Path) -> None:
+        """Write it to *path*, at once or not at all."""
+        temporary = path.with_suffix(".new")
+        data = base64.b64encode(self.data).decode("ascii")
+        temporary.write_text(json.dumps({**self.describe(), "data": data}))
+        temporary.replace(path)
+
     def describe(self) -> Mapping[str, Any]:
         """All but the message itself, for JSON."""
         document = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "data"}
@@ -57,11 +83,14 @@ class Sent:
 
 
 class Outbox:
-    """A queue with leases."""
+    """A queue with leases, kept in *folder*."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
         self._changed = threading.Condition()
-        self._messages: dict[str, Sent] = {}
+        # Ids begin with the time: the oldest first.
+        self._messages = {path.stem: Sent.load(path) for path in sorted(folder.glob("*.json"))}
         self._leased: dict[str, float] = {}
         self._closed = False
 
@@ -72,7 +101,8 @@ class Outbox:
             self._changed.notify_all()
 
     def add(self, sent: Sent) -> None:
-        """Add one."""
+        """Add one; it is safe when this returns."""
+        sent.save(self._file(sent.ses_id))
         with self._changed:
             self._messages[sent.ses_id] = sent
             self._changed.notify()
@@ -100,7 +130,8 @@ class Outbox:
     def remove(self, ses_id: str) -> None:
         """It is delivered."""
         with self._changed:
-            self._messages.pop(ses_id, None)
+            if self._messages.pop(ses_id, None) is not None:
+                self._file(ses_id).unlink(missing_ok=True)
             self._leased.pop(ses_id, None)
 
     def give_back(self, ses_id: str) -> None:
@@ -109,5 +140,11 @@ class Outbox:
             if ses_id in self._messages:
                 self._leased[ses_id] = time.monotonic() + 1.0
 
+    def _file(self, ses_id: str) -> Path:
+        return self._folder / f"{ses_id}.json"
 
-OUTBOX = Outbox()
+
+@functools.cache
+def outbox() -> Outbox:
+    """The one of this process."""
+    return Outbox(settings.current().state / "outbox")

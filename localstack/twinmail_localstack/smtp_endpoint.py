@@ -25,7 +25,7 @@ from twinmail.smtp_credentials import smtp_password
 from twinmail_localstack import settings
 from twinmail_localstack.callers import caller_of
 from twinmail_localstack.dispatch import dispatch
-from twinmail_localstack.outbox import OUTBOX
+from twinmail_localstack.outbox import outbox
 from twinmail_localstack.sending import API_LIMIT, SMTP_LIMIT, Refused, Request
 
 ENVELOPE = "X-Twinmail-Envelope"
@@ -71,7 +71,7 @@ class Next:
 
     def on_get(self, request: Any) -> Response:
         """Wait for it."""
-        sent = OUTBOX.take(WAIT_SECONDS)
+        sent = outbox().take(WAIT_SECONDS)
         return Response(status=204) if sent is None else _json(200, sent.describe())
 
 
@@ -80,15 +80,15 @@ class One:
 
     def on_get(self, request: Any, ses_id: str) -> Response:
         """Its octets."""
-        data = OUTBOX.data(ses_id)
+        data = outbox().data(ses_id)
         return Response(status=404) if data is None else Response(data, mimetype="message/rfc822")
 
     def on_delete(self, request: Any, ses_id: str) -> Response:
         """It is done with, or due again."""
         if "again" in request.args:
-            OUTBOX.give_back(ses_id)
+            outbox().give_back(ses_id)
         else:
-            OUTBOX.remove(ses_id)
+            outbox().remove(ses_id)
         return Response(status=204)
 
 
@@ -121,4 +121,4 @@ def serve_edge() -> None:
 @hooks.on_infra_shutdown()  # type: ignore[untyped-decorator]
 def let_edge_go() -> None:
     """Answer the edge that waits for a message: LocalStack stops when all requests have ended."""
-    OUTBOX.close()
+    outbox().close()

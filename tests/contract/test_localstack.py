@@ -401,8 +401,7 @@ def test_changed_events_of_a_configuration_set_replace_the_old_ones(
     ses.send_raw_email(
         Source=f"ann@{stack}.example", Destinations=["x@example.com"], RawMessage={"Data": b"\r\n"}
     )
-    with urllib.request.urlopen(f"{localstack.endpoint}/_twinmail/outbox", timeout=30) as answer:
-        sent = json.load(answer)
+    sent = json.loads(ask(localstack, "/_twinmail/outbox"))
     assert (sent["configuration_set"], sent["source"]) == (stack, f"ann@{stack}.example")
     assert sent["reports"] == [
         {"topic": f"arn:aws:sns:{REGION}:000000000000:{stack}-events", "events": ["send", "complaint"]}
@@ -514,6 +513,9 @@ def test_objects_and_items_outlive_the_process(other: LocalStackProcess, end: st
     iam = other.client("iam")
     kept, gone = (iam.create_access_key(UserName=name)["AccessKey"] for _ in range(2))
     iam.delete_access_key(UserName=name, AccessKeyId=gone["AccessKeyId"])
+    message = b"From: ann@" + name.encode() + b".example\r\n\r\n\xff\0"
+    send = {"Destinations": ["x@example.com"], "RawMessage": {"Data": message}}
+    ses_id = other.client("ses").send_raw_email(**send)["MessageId"]
 
     getattr(other, end)()
     other.start()
@@ -527,6 +529,9 @@ def test_objects_and_items_outlive_the_process(other: LocalStackProcess, end: st
     listed = iam.list_access_keys(UserName=name)["AccessKeyMetadata"]
     assert [(one["AccessKeyId"], one["Status"]) for one in listed] == [(kept["AccessKeyId"], "Active")]
     assert may_log_in(other, kept) and not may_log_in(other, gone)
+    waiting = json.loads(ask(other, "/_twinmail/outbox"))
+    assert (waiting["ses_id"], waiting["source"]) == (ses_id, f"ann@{name}.example")
+    assert ask(other, f"/_twinmail/outbox/{ses_id}") == message
     (file,) = (other.state / "iam").iterdir()
     assert file.stat().st_mode & 0o077 == 0
     got = s3.get_object(Bucket=name, Key="incoming/one")
@@ -551,6 +556,12 @@ def test_objects_and_items_outlive_the_process(other: LocalStackProcess, end: st
         "the notification",
     )
     assert "manifest/new" in message["Body"]
+
+
+def ask(localstack: LocalStackProcess, path: str) -> bytes:
+    with urllib.request.urlopen(f"{localstack.endpoint}{path}", timeout=30) as answer:
+        body: bytes = answer.read()
+        return body
 
 
 def may_log_in(localstack: LocalStackProcess, key: dict[str, str]) -> bool:

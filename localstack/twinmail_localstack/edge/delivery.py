@@ -96,12 +96,15 @@ class Delivery:
             log("outbox unavailable", error=str(error))
 
     async def _perform(self, sent: Sent) -> None:
+        rules = await self._rules.current()
+        if not rules.rules:
+            # Between a start and a deployment: nobody is unknown yet.
+            raise NotAccepted("no receipt rule set is active")
         await self._publish(sent, "Send", {})
         verdicts = await self._in_thread(judge, sent.data, True, True)
         if verdicts.virus == FAIL:
             await self._publish(sent, "Reject", {"reason": "Bad content"})
             return
-        rules = await self._rules.current()
         fates = {
             one: fate(one, lambda address: bool(rules.matching(address)), sent.identities)
             for one in sent.destinations
