@@ -103,7 +103,10 @@ def test_deleted_message_stays_deleted_after_the_ledger_is_lost(syncer: SyncerPr
     assert syncer.stop() == 0
     syncer.files()[0].unlink()
     for path in (syncer.inside / "state").glob(loss):
-        path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     syncer.log.add()
     syncer.start()
     syncer.until_files(3)
