@@ -552,7 +552,7 @@ class TwoServers(RuleBasedStateMachine):
 
 
 TwoServers.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestTwoServers = TwoServers.TestCase
 
