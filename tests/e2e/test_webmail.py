@@ -1,0 +1,84 @@
+"""Webmail in front of the whole system: who may write as whom, and what is kept of it."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import Running
+from tests.image.webmail_client import WebmailClient
+
+SERVER = "backup"
+
+
+@pytest.fixture
+def ann(running: Running) -> Iterator[WebmailClient]:
+    browser = WebmailClient(running.system.ports[f"{SERVER}-webmail"], running.system.ca, "127.0.1.1")
+    assert "task-mail" in browser.log_in("ann@example.org", running.passwords["ann"]).text
+    yield browser
+
+
+def subjects(running: Running, user: str, folder: str, subject: str) -> int:
+    """How many messages with *subject* the user has in *folder*."""
+    with running.client(SERVER, user) as client:
+        client.imap.select(folder, readonly=True)
+        return len(client.imap.search(None, "SUBJECT", f'"{subject}"')[1][0].split())
+
+
+def wait_for(running: Running, user: str, folder: str, subject: str) -> None:
+    deadline = time.monotonic() + 60
+    while not subjects(running, user, folder, subject):
+        assert time.monotonic() < deadline, f"{subject!r} not in {folder} of {user}"
+        time.sleep(0.1)
+
+
+def test_writes_as_each_address_of_the_mailbox_and_keeps_a_copy(ann: WebmailClient, running: Running) -> None:
+    identities = ann.identities()
+    assert {text.partition("<")[2].rstrip(">") for text in identities} == set(
+        running.system.config.addresses_of("ann")
+    )
+    for number, identity in enumerate(identities.values()):
+        subject = f"as identity {number}"
+        assert "Message sent successfully" in ann.send(identity, "bob@example.org", subject)
+        wait_for(running, "bob", "INBOX", subject)
+        wait_for(running, "ann", "Sent", subject)
+        assert subjects(running, "ann", "Sent", subject) == 1
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [
+        "bob@example.org",
+        "Ann <bob@example.org>",
+        "ann@example.org.evil.example",
+        '"ann@example.org" <mallory@evil.example>',
+        "anybody@example.net",
+    ],
+)
+def test_forged_sender_is_refused_and_nothing_goes_out(
+    ann: WebmailClient, running: Running, sender: str
+) -> None:
+    subject = f"forged {abs(hash(sender))}"
+    told = ann.send(sender, "bob@example.org", subject)
+    assert "is not an address of yours" in told
+    assert "sent_successfully" not in told
+    # A message that is sent after it is there, and the forged one is not.
+    marker = f"after {subject}"
+    assert "Message sent successfully" in ann.send("ann@example.org", "bob@example.org", marker)
+    wait_for(running, "bob", "INBOX", marker)
+    assert subjects(running, "bob", "INBOX", subject) == 1, "the marker's subject contains it"
+    assert subjects(running, "ann", "Sent", subject) == 1
+
+
+def test_sending_on_unchanged_is_off(ann: WebmailClient) -> None:
+    answer = ann.get("?_task=mail&_action=bounce&_uid=1&_mbox=INBOX")
+    assert "FILE NOT FOUND" in answer.text
+
+
+def test_either_container_ends_and_both_are_back(running: Running) -> None:
+    for part in ("php", "web"):
+        name = f"{SERVER}-{part}"
+        running.system.containers[name].kill()
+        running.system.restart(name)
+        browser = WebmailClient(running.system.ports[f"{SERVER}-webmail"], running.system.ca, "127.0.1.2")
+        assert "task-mail" in browser.log_in("bob", running.passwords["bob"]).text
