@@ -189,7 +189,11 @@ def test_removed_user_is_refused_and_the_mail_stays(operator: Operator) -> None:
     accepted = operator.running.sender.send(data, ["gerd@example.org"])
     operator.running.passwords["gerd"] = secret
     operator.running.assert_once("gerd", accepted)
+    config = ("--config", str(operator.running.system.config_file))
+    key = operator.inv("smtp-credentials", "gerd", *config)["user"]
+    assert key in access_keys(operator, "twinmail-smtp-gerd")
     removed = operator.inv("user", "remove", "gerd")
+    assert key not in access_keys(operator, "twinmail-smtp-gerd")
     operator.wait_until_opens("gerd", secret, expected=False)
     for folder in removed["mail"][: len(SERVERS)]:
         assert [one for one in Path(folder).rglob(f"*{accepted.name_part}*") if one.is_file()]
@@ -198,6 +202,15 @@ def test_removed_user_is_refused_and_the_mail_stays(operator: Operator) -> None:
     assert "gerd" not in operator.inv("user", "list")["users"]
     again = operator.run("user", "remove", "gerd")
     assert again.returncode == 1 and again.stderr.strip() == "user 'gerd': no such mailbox or account"
+
+
+def access_keys(operator: Operator, user: str) -> set[str]:
+    iam = operator.running.system.session().client("iam")
+    try:
+        found = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
+    except iam.exceptions.NoSuchEntityException:
+        return set()
+    return {one["AccessKeyId"] for one in found}
 
 
 def test_bad_input_is_one_line_and_changes_nothing(operator: Operator) -> None:

@@ -1,6 +1,7 @@
 """``./inv user``: who has a mailbox, and with which password."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,6 +131,8 @@ def remove(
             raise AccountsError(f"user {name!r}: no such mailbox or account")
         # The account goes first: nobody logs in to a mailbox that is half gone.
         update(store, lambda before: before.without(name).with_logins(loaded))
+        if there:
+            _end_sending(system, Config.parse(file.text, file.path.name), name)
         file.write(text)
         system.bring_up_to_date(loaded, file.path)
     if system.state is not None:
@@ -190,6 +193,14 @@ def _with_mailbox(file: "ConfigFile", name: str, addresses: list[str], full_name
             f"mailbox {name} is in {file.path.name} already; leave its addresses and --full-name out"
         )
     return file.text
+
+
+def _end_sending(system: "Place", config: "Config", name: str) -> None:
+    """Remove the SMTP credentials of *name*: IAM removes no user that has any."""
+    from twinmail import smtp_credentials
+
+    with suppress(smtp_credentials.SmtpCredentialsError):  # the stack has not made its user yet
+        smtp_credentials.revoke(system.session.client("iam"), config, name)
 
 
 def _open(aws: bool, config: str, state: str) -> "tuple[Place, Config, Path]":
