@@ -75,13 +75,17 @@ class Account:
 
     def receive(self, queue: str) -> dict[str, Any]:
         """The next notification."""
+        document: dict[str, Any] = json.loads(self.receive_text(queue))
+        return document
 
-        def attempt() -> dict[str, Any] | None:
+    def receive_text(self, queue: str) -> str:
+        """The next message, whatever it is."""
+
+        def attempt() -> str | None:
             answer = self.sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1)
             for message in answer.get("Messages", []):
                 self.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-                document: dict[str, Any] = json.loads(message["Body"])
-                return document
+                return str(message["Body"])
             return None
 
         return poll(attempt, "notification")
