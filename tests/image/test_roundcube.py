@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import ssl
 import stat
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -170,6 +171,12 @@ class TestHttps:
             response = connection.getresponse()
             assert response.status in (400, 404)
             assert b"<?php" not in response.read()
+
+    def test_host_of_the_request_leads_nowhere(self, browser: WebmailClient) -> None:
+        for path in ("/", "/index.php?x=1"):
+            page = browser.get(path, headers={"Host": "evil.example"}, allow_redirects=False)
+            assert "evil.example" not in page.text
+            assert "evil.example" not in page.headers.get("Location", "")
 
     def test_files_for_browsers_are_there_and_may_be_kept(self, browser: WebmailClient) -> None:
         for path in (
@@ -346,6 +353,26 @@ class TestPolicy:
         assert answer.headers["Content-Type"].startswith("application/json")
         assert found["default-src"] == ["'none'"]
         assert "script-src" not in found
+
+
+class TestNewMail:
+    def test_first_message_of_an_empty_folder_is_shown_by_the_next_refresh(
+        self, roundcube: Roundcube, ann: WebmailClient
+    ) -> None:
+        ann.get("?_task=mail&_mbox=Drafts")
+        assert ann.ajax("?_task=mail&_action=list&_mbox=Drafts")["env"]["messagecount"] == 0
+        data = b"From: a@example.com\r\nSubject: the first\r\n\r\nhello\r\n"
+        roundcube.dovecot.store("ann", "1600000002.first.twinmail", data, "Drafts")
+        headers = {"X-Requested-With": "XMLHttpRequest", "X-Roundcube-Request": ann.token}
+        fields = {"_mbox": "Drafts", "_list": "1", "_last": "0"}
+        deadline = time.monotonic() + 30
+        while (
+            "the first" not in ann.post("?_task=mail&_action=refresh&_remote=1", fields, headers=headers).text
+        ):
+            assert time.monotonic() < deadline
+
+    def test_is_looked_for_every_ten_seconds(self, ann: WebmailClient) -> None:
+        assert '"refresh_interval":10,' in ann.get("?_task=mail").text
 
 
 class TestIdentities:

@@ -27,7 +27,7 @@ class twinmail extends rcube_plugin
         $hooks = [
             'startup', 'authenticate', 'login_failed', 'login_after', 'user_create',
             'identity_create', 'identity_update', 'identity_delete', 'message_before_send',
-            'message_part_before', 'message_part_after', 'send_page',
+            'check_recent', 'message_part_before', 'message_part_after', 'send_page',
         ];
         foreach ($hooks as $hook) {
             $this->add_hook($hook, [$this, $hook]);
@@ -154,6 +154,16 @@ class twinmail extends rcube_plugin
     private function owners(): twinmail_owners
     {
         return twinmail_owners::load(self::OWNERS);
+    }
+
+    // Reading
+
+    public function check_recent($args)
+    {
+        // Roundcube remembers nothing of a folder that it showed empty, and then takes the first message for seen.
+        $folder = rcmail::get_instance()->get_storage()->get_folder();
+        $_SESSION['folders'][$folder] ??= ['cnt' => 0, 'maxuid' => 0];
+        return $args;
     }
 
     // What a page may load and run
