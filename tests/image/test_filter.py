@@ -138,6 +138,13 @@ class TestDecision:
         )
         assert set(pigeonhole.folders(whole)) == {"exact"}
 
+    def test_the_largest_message_that_ses_takes(self, pigeonhole: Asker) -> None:
+        pigeonhole.script(
+            "ann", 'require ["fileinto", "body"]; if body :contains "the end" { fileinto "Large"; }'
+        )
+        large = message() + b"line of text\r\n" * (40 * 1024 * 1024 // 14) + b"the end\r\n"
+        assert set(pigeonhole.folders(large)) == {"Large"}
+
     def test_nothing_stays_behind(self, pigeonhole: Asker) -> None:
         pigeonhole.script("ann", "keep;")
         pigeonhole.ask(message())
