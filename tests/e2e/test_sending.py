@@ -104,6 +104,11 @@ def find(running: Running, server: str, user: str, criterion: str, value: str) -
         return found
 
 
+def wait_for(running: Running, server: str, user: str, field: str, value: str) -> list[EmailMessage]:
+    """As `find`, once there is one."""
+    return poll(lambda: find(running, server, user, field, value) or None, f"{field}: {value} on {server}")
+
+
 def ses_id(answer: tuple[int, bytes]) -> str:
     assert answer[0] == 250, answer
     return answer[1].split()[1].decode()
@@ -125,9 +130,7 @@ def test_credentials_that_the_command_prints_send_by_both_ports(
     with connect(running, ann, port) as client:
         sent = send(client, message, "ann@example.org", "bob@example.org")
     for server in SERVERS:
-        (got,) = poll(
-            lambda server=server: find(running, server, "bob", "Subject", message["Subject"]) or None, "mail"
-        )
+        (got,) = wait_for(running, server, "bob", "Subject", message["Subject"])
         assert got["Message-ID"] == f"<{sent}@eu-central-1.amazonses.com>"
         assert got.get_content().split() == ["Grüße"]
 
@@ -250,10 +253,7 @@ def test_what_went_wrong_is_told_to_the_sender_once_on_both_servers(
     with connect(running, ann) as client:
         send(client, message, "ann@example.org", recipient)
     for server in SERVERS:
-        (notice,) = poll(
-            lambda server=server: find(running, server, "ann", "In-Reply-To", message["Message-ID"]) or None,
-            f"notice on {server}",
-        )
+        (notice,) = wait_for(running, server, "ann", "In-Reply-To", message["Message-ID"])
         assert notice["Subject"] == f"{headline}: {message['Subject']}"
         assert notice["From"].addresses[0].username == "MAILER-DAEMON"
         assert notice["Auto-Submitted"] == "auto-replied"
@@ -279,8 +279,46 @@ def test_delivered_mail_causes_no_notice(running: Running, ann: dict[str, Any]) 
     with connect(running, ann) as client:
         send(client, good, "ann@example.org", "success@simulator.amazonses.com")
         send(client, bad, "ann@example.org", "bounce@simulator.amazonses.com")
-    poll(lambda: find(running, "primary", "ann", "In-Reply-To", bad["Message-ID"]) or None, "notice")
+    wait_for(running, "primary", "ann", "In-Reply-To", bad["Message-ID"])
     assert not find(running, "primary", "ann", "In-Reply-To", good["Message-ID"])
+
+
+def test_mail_that_was_taken_is_delivered_once_after_the_edge_is_back(running: Running) -> None:
+    system = running.system
+    message = letter("ann@example.org", "bob@example.org")
+    system.stop_container("edge")
+    try:
+        system.session().client("ses").send_raw_email(
+            Source="ann@example.org",
+            Destinations=["bob@example.org"],
+            RawMessage={"Data": message.as_bytes(policy=email.policy.SMTP)},
+        )
+    finally:
+        system.start_edge()
+        system.wait_for_edge()
+    for server in SERVERS:
+        assert len(wait_for(running, server, "bob", "Subject", message["Subject"])) == 1
+
+
+def test_credentials_and_taken_mail_outlive_a_crash_of_the_cloud(
+    running: Running, ann: dict[str, Any]
+) -> None:
+    system = running.system
+    before, after = letter("ann@example.org", "bob@example.org"), letter("ann@example.org", "bob@example.org")
+    system.stop_container("edge")
+    system.session().client("ses").send_raw_email(
+        RawMessage={"Data": before.as_bytes(policy=email.policy.SMTP)}
+    )
+    system.containers["localstack"].kill()
+    system.containers["localstack"].wait(SECONDS)
+    system.restart("localstack")
+    system.start_edge()
+    system.wait_for_edge()
+    with connect(running, ann) as client:
+        send(client, after, "ann@example.org", "bob@example.org")
+    for message in (before, after):
+        for server in SERVERS:
+            assert len(wait_for(running, server, "bob", "Subject", message["Subject"])) == 1
 
 
 def test_virus_is_not_sent_and_its_sender_is_told(running: Running, ann: dict[str, Any]) -> None:
@@ -290,9 +328,7 @@ def test_virus_is_not_sent_and_its_sender_is_told(running: Running, ann: dict[st
     message.set_content(f"{eicar}\n")
     with connect(running, ann) as client:
         send(client, message, "ann@example.org", "bob@example.org")
-    (notice,) = poll(
-        lambda: find(running, "primary", "ann", "In-Reply-To", message["Message-ID"]) or None, "notice"
-    )
+    (notice,) = wait_for(running, "primary", "ann", "In-Reply-To", message["Message-ID"])
     assert notice["Subject"].startswith("Not sent: ")
     assert not find(running, "primary", "bob", "Subject", message["Subject"])
 
