@@ -141,7 +141,8 @@ def _print_table(system: Any, delivered: dict[str, int], once: bool) -> None:
         **{f"webmail ({server})": _webmail(system, server) for server in system.webmails},
         "CA file": system.ca,
         "SMTP in (the Internet's side)": f"127.0.0.1:{system.ports['edge']}",
-        "SMTP out (submission)": f"127.0.0.1:{system.ports['submission']}",
+        "SMTP out (SSL/TLS)": f"127.0.0.1:{system.ports['submissions']}",
+        "SMTP out (STARTTLS)": f"127.0.0.1:{system.ports['submission']}",
         "LocalStack": system.endpoint,
         "runtime": system.runtime.name,
     }
@@ -160,6 +161,8 @@ def _print_table(system: Any, delivered: dict[str, int], once: bool) -> None:
         print(f"  a browser: {_webmail(system, server)}, logging in as {_address(system.config, user.name)}")
         print("    with the password above; it knows this machine's authority once you import the CA file")
     print(f"  a mail client: IMAP, 127.0.0.1, port {port}, SSL/TLS, the user and password above")
+    print(f"  ./inv smtp-credentials {user.name}   (what the client needs to send)")
+    print("  ./inv status")
     print("\nCtrl-C stops it and keeps the mail.", flush=True)
 
 
