@@ -7,6 +7,7 @@ user of SASL PLAIN; the password of that is a secret which only Dovecot and this
 import asyncio
 import functools
 import hmac
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,6 +27,7 @@ AT_ONCE = 4
 _WAIT_SECONDS = 120.0
 # Base64 and a header around what may be attached.
 _LINE_LIMIT = 65536
+_AUTH = re.compile(r" +AUTH=\S+", re.IGNORECASE)
 
 
 class Relay:
@@ -148,6 +150,10 @@ class Session(SMTP):
             authenticator=authenticator(secret, config),
         )
         self.line_length_limit = _LINE_LIMIT
+
+    async def smtp_MAIL(self, arg: str) -> None:
+        """Leave out AUTH=, with which Dovecot repeats who logged in (RFC 4954, 5): aiosmtpd knows it not."""
+        await super().smtp_MAIL(_AUTH.sub("", arg) if arg else arg)
 
     async def hold(self, slots: asyncio.Semaphore) -> None:
         """Take a place, unless this session has one."""
