@@ -2,12 +2,14 @@
 
 import imaplib
 import json
+import os
 import smtplib
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ import pytest
 
 from tests.e2e.conftest import SERVERS, Running
 from twinmail.accounts import KEY
+from twinmail.config import Config
 from twinmail.imap import Account, LoginRefused, session
+from twinmail.local import services
 from twinmail.local.state import LOOPBACK, Claim
 from twinmail.tasks.config import PROJECT
 
@@ -85,6 +89,35 @@ def test_new_user_logs_in_and_gets_mail_on_both_servers(operator: Operator) -> N
     operator.running.passwords["dora"] = made["password"]
     operator.running.assert_once("dora", accepted)
     assert 'full_name = "Dora D."' in operator.running.system.config_file.read_text()
+
+
+def test_two_operators_at_once_lose_nothing(operator: Operator) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda name: operator.inv("user", "add", name), ("hana", "ivan")))
+    for one in made:
+        operator.wait_until_opens(one["user"], one["password"])
+    assert {"hana", "ivan"} <= set(Config.load(operator.running.system.config_file).mailboxes)
+
+
+def test_by_the_sdks_own_credentials_as_in_aws(operator: Operator) -> None:
+    """No state folder: what the tasks know is the configuration and what the AWS SDK finds."""
+    system = operator.running.system
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+        **services.aws_environment(system.config.region, system.endpoint),
+    }
+    words = ["user", "add", "jana", "--aws", "--config", str(system.config_file), "--json"]
+    command = [sys.executable, str(PROJECT / "tasks.py"), *words]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, cwd="/", timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["where"] == "AWS, eu-central-1"
+    operator.wait_until_opens("jana@example.org", made["password"])
+    data = b"From: a@example.com\r\nTo: jana@example.org\r\nSubject: Hello\r\n\r\nHello\r\n"
+    operator.running.passwords["jana"] = made["password"]
+    operator.running.assert_once("jana", operator.running.sender.send(data, ["jana@example.org"]))
 
 
 def test_each_login_name_opens_the_same_mailbox(operator: Operator) -> None:
