@@ -28,6 +28,8 @@ _FAILED, _COMPLETED = "-1", "1"
 _CONNECT_SECONDS = 5.0
 _DAY_SECONDS = 86_400.0
 _INDEX = "fts-flatcurve"
+# So often in a row, a second apart, and it is the index.
+_FAILURES = 3
 _ENCODED = re.compile(r"&([A-Za-z0-9+,]*)-")
 _ESCAPED = re.compile(r"%([0-9a-f]{2})")
 
@@ -59,6 +61,8 @@ class IndexingChore:
         self._lock = threading.Lock()
         self._due: dict[Folder, None] = {}
         self._all_asked: float | None = None
+        # In a row, by folder; and when the index of a folder was removed.
+        self._failures: dict[Folder, int] = {}
         self._removed: dict[Folder, float] = {}
         self._connection: socket.socket | None = None
         self._received = b""
@@ -132,7 +136,14 @@ class IndexingChore:
         if len(fields) < 2 or fields[1] not in (_FAILED, _COMPLETED) or fields[0] not in self._asked:
             return
         folder = self._asked.pop(fields[0])
-        if fields[1] == _FAILED:
+        failures = self._failures.pop(folder, 0) + 1
+        if fields[1] == _COMPLETED:
+            return
+        if failures < _FAILURES:
+            # Dovecot may be stopping.
+            self._failures[folder] = failures
+            self.arrived(*folder)
+        else:
             self._make_again(folder)
 
     def _make_again(self, folder: Folder) -> None:
