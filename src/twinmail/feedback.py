@@ -17,6 +17,7 @@ from twinmail import layout
 from twinmail.config import Config
 from twinmail.errors import PermanentError
 from twinmail.sending_event import Recipient, SendingEvent
+from twinmail.sent import message_id
 
 VERSION = 1
 
@@ -109,7 +110,7 @@ def notice(config: Config, event: SendingEvent, found: Feedback) -> bytes:
     domain = found.source.rpartition("@")[2].lower()
     domain = domain if domain in config.domains else config.domains[0]
     kind = "feedback-report" if found.kind == "complaint" else "delivery-status"
-    whose = f"<{event.ses_id}@{config.region}.amazonses.com>"
+    whose = message_id(event.ses_id, config.region)
     subject = f"{_headline(found)}: {event.subject or '(no subject)'}"
     original = event.message_id if _MESSAGE_ID.fullmatch(event.message_id) else whose
     head = [
@@ -263,9 +264,9 @@ def _abuse_report(found: Feedback) -> str:
     return "".join(f"{one}\r\n" for one in lines)
 
 
-def _original(event: SendingEvent, message_id: str) -> str:
+def _original(event: SendingEvent, original: str) -> str:
     subject = [f"Subject: {_encoded('Subject', event.subject)}"] if event.subject else []
-    lines = [f"From: {_ascii(event.source)}", f"Message-ID: {message_id}", *subject]
+    lines = [f"From: {_ascii(event.source)}", f"Message-ID: {original}", *subject]
     return "".join(f"{one}\r\n" for one in [*lines, f"Date: {format_datetime(event.sent)}"])
 
 
