@@ -6,7 +6,9 @@ import pytest
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
-from tests.image.dovecot import Dovecot
+from tests.image.dovecot import PASSWORD, Dovecot
+from tests.image.roundcube import Roundcube, client
+from tests.image.webmail_client import WebmailClient
 from twinmail.local.state import State
 from twinmail.oci.layout import DEBUG
 from twinmail.runtime.emulation import host_platform
@@ -65,6 +67,44 @@ def debug_dovecot(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) ->
         yield server.start("debug-dovecot")
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def roundcube(
+    runtime: Runtime, dovecot: Dovecot, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Roundcube]:
+    """The webmail as it is shipped."""
+    folder = tmp_path_factory.mktemp("roundcube")
+    server = Roundcube(runtime, IMAGES / "roundcube", host_platform(), folder, dovecot)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def debug_roundcube(
+    runtime: Runtime, dovecot: Dovecot, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Roundcube]:
+    """The same with a shell, after somebody has read mail."""
+    folder = tmp_path_factory.mktemp("debug-roundcube")
+    server = Roundcube(runtime, IMAGES / "roundcube", host_platform(), folder, dovecot, reference=DEBUG)
+    try:
+        client(server.start("debug-roundcube")).log_in("ann", PASSWORD)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def browser(roundcube: Roundcube) -> WebmailClient:
+    return client(roundcube)
+
+
+@pytest.fixture
+def ann(browser: WebmailClient) -> WebmailClient:
+    assert "task-mail" in browser.log_in("ann", PASSWORD).text
+    return browser
 
 
 @pytest.fixture(scope="session")

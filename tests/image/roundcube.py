@@ -1,11 +1,16 @@
 """One webmail: the two containers of the Roundcube image in front of a Dovecot container."""
 
+import json
+import sqlite3
 import ssl
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from tests.image.dovecot import Dovecot, free_port
+from tests.image.webmail_client import WebmailClient
 from twinmail import webmail
 from twinmail.local import pki
 from twinmail.local import webmail as local_webmail
@@ -109,8 +114,6 @@ class Roundcube:
 
     def permit(self, addresses: dict[str, tuple[str, ...]]) -> None:
         """Write the file of identities: *addresses* by mailbox."""
-        import json
-
         boxes = {name: {"name": name.title(), "addresses": list(own)} for name, own in addresses.items()}
         path = self.folder / "php-etc" / webmail.IDENTITIES
         path.with_suffix(".new").write_text(json.dumps({"mailboxes": boxes}))
@@ -125,3 +128,23 @@ class Roundcube:
         """What both containers wrote."""
         both = [container for container in (self.web, self.php) if container is not None]
         return "".join(container.logs().decode("utf-8", "replace") for container in both)
+
+
+_numbers = count(2)
+
+
+def address() -> str:
+    """A client's address that nobody had before, so that nobody's failures count against it."""
+    number = next(_numbers)
+    return f"127.0.{number // 250}.{number % 250 + 1}"
+
+
+def client(server: Roundcube, at: str | None = None) -> WebmailClient:
+    """A browser at *server* that comes from *at*, or from an address of its own."""
+    return WebmailClient(server.port, server.dovecot.folder / "tls" / pki.CA, at or address())
+
+
+def rows(server: Roundcube, sql: str, *values: object) -> list[tuple[object, ...]]:
+    """What the webmail's database says."""
+    with closing(sqlite3.connect(server.data / "roundcube.db")) as database:
+        return database.execute(sql, values).fetchall()
