@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, StorageState
+from playwright.sync_api import Browser, BrowserContext, StorageState, expect
 
 from tests.browser import browser as debian
 from tests.browser import site as local
@@ -17,7 +17,11 @@ from twinmail.runtime.select import available
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
 
+SECONDS = 20
+
 Visit = Callable[..., Webmail]
+
+expect.set_options(timeout=SECONDS * 1000)
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +72,7 @@ def contexts(
                 **options,
             }
         )
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(SECONDS * 1000)
         quiet.watch(context)
         made.append(context)
         return context
@@ -88,14 +92,15 @@ def contexts(
 def visit(contexts: Callable[..., BrowserContext], sessions: dict[str, StorageState], site: Site) -> Visit:
     """Opens the webmail as a user who has logged in."""
 
-    def open_webmail(user: str, **options: Any) -> Webmail:
+    def open_webmail(user: str, folder: str | None = "INBOX", **options: Any) -> Webmail:
         if user not in sessions:
             first = contexts()
             Webmail(first.new_page(), site).log_in(user, site.passwords[user])
             sessions[user] = first.storage_state()
             first.pages[0].close()
         webmail = Webmail(contexts(storage_state=sessions[user], **options).new_page(), site)
-        webmail.show_folder("INBOX")
+        if folder:
+            webmail.show_folder(folder)
         return webmail
 
     return open_webmail

@@ -1,10 +1,16 @@
 """Messages that the tests receive."""
 
+import time
+from collections.abc import Callable
 from email import policy
 from email.message import EmailMessage
+from typing import TypeVar
 
 from tests.browser.site import WEBMAIL, Site
 from tests.e2e.mail import Accepted
+
+T = TypeVar("T")
+SECONDS = 60
 
 # One red pixel.
 PNG = bytes.fromhex(
@@ -39,3 +45,12 @@ def deliver(site: Site, user: str, message: EmailMessage | bytes, folder: str = 
     with site.client(user, WEBMAIL) as client:
         client.wait_for([accepted], folder)
     return accepted
+
+
+def wait_until(look: Callable[[], T], good: Callable[[T], bool]) -> T:
+    """Look until it is *good*."""
+    deadline = time.monotonic() + SECONDS
+    while not good(found := look()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+    return found

@@ -1,4 +1,4 @@
-"""The system that the browser visits: two servers, webmail on one of them, four people."""
+"""The system that the browser visits: two servers, webmail on one of them, a few people."""
 
 import ssl
 from collections.abc import Iterator
@@ -44,6 +44,9 @@ addresses = ["eve@example.org"]
 
 [mailboxes.frank]
 addresses = ["frank@example.org"]
+
+[mailboxes.grace]
+addresses = ["grace@example.org"]
 
 [servers.primary]
 platform = "linux/amd64"

@@ -59,21 +59,15 @@ class Webmail:
     def read(self, subject: str) -> Frame:
         """Click on the message; returns the frame that shows it."""
         self.row(subject).click()
-        self.page.frame_locator("#messagecontframe").locator("h2.subject", has_text=subject).wait_for()
-        return self.reading()
+        return self.reading(subject)
 
-    def reading(self) -> Frame:
-        """The frame that shows the chosen message, loaded."""
+    def reading(self, subject: str) -> Frame:
+        """The frame that shows the message with this *subject*, loaded."""
+        self.page.frame_locator("#messagecontframe").locator("h2.subject", has_text=subject).wait_for()
         frame = self.page.frame(name="messagecontframe")
         assert frame
         frame.wait_for_function("window.rcmail && document.readyState == 'complete'")
         return frame
-
-    def uid(self, subject: str) -> str:
-        """The UID of the message in the list."""
-        uid = self.row(subject).evaluate("row => rcmail.get_single_uid ? row.uid : null")
-        assert uid, subject
-        return str(uid)
 
     # Writing
 
@@ -114,4 +108,4 @@ class Webmail:
 
     def click_send(self) -> None:
         """Click on Send."""
-        self.page.click("button.send:visible")
+        self.page.locator(".send:visible").first.click()

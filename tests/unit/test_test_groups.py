@@ -21,5 +21,5 @@ def test_no_browser_and_no_root_says_what_to_install(tmp_path: Path, monkeypatch
 
 
 def test_unknown_group_is_named() -> None:
-    with pytest.raises(PermanentError, match="unknown test group 'end2end'; known: lint, unit, .*, browser"):
+    with pytest.raises(PermanentError, match=r"unknown test group 'end2end'; known: lint, unit, .*, browser"):
         groups.run(["end2end"], "", False, "")
