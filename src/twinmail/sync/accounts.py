@@ -47,6 +47,8 @@ class AccountsChore:
             self._end()
 
     def _follow(self) -> None:
+        # Whatever comes next: Dovecot does not start without the folder of its sockets.
+        self._make_folder()
         stored = self._store.get(KEY)
         if stored is None:
             raise AccountsError(f"{KEY}: not there; {self._kept()}; add an account with: ./inv user add NAME")
@@ -57,7 +59,6 @@ class AccountsChore:
         if not accounts.users:
             # Nobody removes their last account on purpose, and it would lock everybody out.
             raise AccountsError(f"{KEY}: holds no account; {self._kept()}")
-        self._make_folder()
         old = password_file.read(self._path)
         if password_file.save(self._path, accounts):
             self._ending |= dict.fromkeys(password_file.revoked(old, accounts), 2)
