@@ -32,6 +32,7 @@ for task in (
     smtp_credentials.smtp_credentials,
     test.test,
     test.e2e,
+    test.screenshots,
     bench.bench,
     build.build,
     lock.lock,

@@ -24,6 +24,12 @@ Visit = Callable[..., Webmail]
 expect.set_options(timeout=SECONDS * 1000)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--screenshots", help="folder for the pictures of the documentation (default: artefacts)"
+    )
+
+
 @pytest.fixture(scope="session")
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     # One runtime is enough: that both run the same containers in the same way is what the contract and the

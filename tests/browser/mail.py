@@ -18,6 +18,12 @@ PNG = bytes.fromhex(
     "010100c9fe92ef0000000049454e44ae426082"
 )
 
+# Mountains.
+PICTURE = b"""<svg xmlns="http://www.w3.org/2000/svg" width="420" height="130"><rect width="420" height="130" fill="#cfe8f5"/>
+<path d="M0 130 90 30 150 95 230 10 320 100 370 60 420 130z" fill="#61a5c2"/>
+<path d="M0 130 60 90 140 130 250 70 330 130 400 100 420 130z" fill="#2a6f97"/></svg>
+"""
+
 
 def written(
     subject: str,

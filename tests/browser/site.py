@@ -48,6 +48,10 @@ addresses = ["frank@example.org"]
 [mailboxes.grace]
 addresses = ["grace@example.org"]
 
+[mailboxes.helen]
+addresses = ["helen@example.org"]
+full_name = "Helen Berger"
+
 [servers.primary]
 platform = "linux/amd64"
 host = "primary.example.org"

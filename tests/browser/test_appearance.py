@@ -43,7 +43,7 @@ def no_wider_than_the_screen(page: Page) -> None:
 @pytest.mark.parametrize(("task", "action"), PAGES)
 def test_every_page_loads_without_complaint(visit: Visit, task: str, action: str) -> None:
     """The fixture fails the test for errors, mixed content, requests elsewhere and failed ones."""
-    webmail = visit("ann")
+    webmail = visit("ann", folder=None)
     webmail.go(task, action)
     webmail.loaded()
     webmail.page.wait_for_load_state("networkidle")

@@ -43,6 +43,17 @@ def e2e(context: Any, runtime: str = "", match: str = "") -> None:
     run(["e2e"], runtime, False, match)
 
 
+@command()
+def screenshots(context: Any) -> None:
+    """Take the pictures of docs/screenshots anew, from a system with letters to an imaginary person."""
+    find_browser()
+    install_test_requirements()
+    build_images()
+    pytest = [sys.executable, "-m", "pytest", "-q", "tests/browser/test_screenshots.py", "-k", "picture_of"]
+    if subprocess.run([*pytest, "--screenshots", "docs/screenshots"], cwd=PROJECT, check=False).returncode:
+        raise PermanentError("not all pictures could be taken; see above")
+
+
 def run(groups: Sequence[str], runtime: str, keep_going: bool, match: str) -> None:
     """Run *groups* in order.
 
