@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.image.conftest import IMAGES
-from tests.image.dovecot import Dovecot
+from tests.image.dovecot import PASSWORD, Dovecot
+from tests.image.roundcube import Roundcube, client
 from twinmail.imap import find_message, session
 from twinmail.runtime.interface import ContainerSpec, Exited, Runtime, RuntimeUnavailable
 
@@ -48,6 +49,17 @@ def test_dovecot_serves(arm_dovecot: Dovecot) -> None:
 def test_dovecot_is_healthy(arm_dovecot: Dovecot) -> None:
     result = arm_dovecot.container.exec(["/usr/bin/doveadm", "service", "status", "imap-login"], timeout=120)
     assert result.code == 0, result.output
+
+
+def test_webmail_serves(
+    emulated: Runtime, arm_dovecot: Dovecot, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("arm-roundcube")
+    server = Roundcube(emulated, IMAGES / "roundcube", PLATFORM, folder, arm_dovecot)
+    try:
+        assert "task-mail" in client(server.start("arm-roundcube")).log_in("bob", PASSWORD).text
+    finally:
+        server.stop()
 
 
 def test_syncer_starts(emulated: Runtime) -> None:

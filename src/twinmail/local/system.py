@@ -89,14 +89,14 @@ class LocalSystem:
         self.start_edge()
         for server in self.config.servers:
             self.start_syncer(server)
+        for server in self.webmails:
+            self.start_webmail(server)
         self.wait_for_edge()
         for server in self.config.servers:
             self.wait_for_dovecot(server)
             self.wait_for_syncer(server)
         for server in self.relays:
             self.start_relay(server)
-        for server in self.webmails:
-            self.start_webmail(server)
         for server in self.relays:
             self.wait_for_relay(server)
         for server in self.webmails:
