@@ -1,17 +1,11 @@
 """The running local system: starts the containers in order, waits until each is ready, stops them again."""
 
-import http.client
-import json
 import os
 import re
 import shutil
-import signal
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +14,8 @@ from twinmail.account_store import S3AccountStore
 from twinmail.config import FILE, Config
 from twinmail.errors import PermanentError, TransientError
 from twinmail.local import accounts, cloud, deployment, dovecot, pki, relay, services, webmail
+from twinmail.local.interruption import uninterrupted
+from twinmail.local.readiness import greets, http_ok, knows_accounts
 from twinmail.local.state import LOOPBACK, Description, Ports, State, choose_ports
 from twinmail.runtime.interface import Container, ContainerSpec, Exited, Runtime
 
@@ -106,7 +102,7 @@ class LocalSystem:
     def stop(self) -> None:
         """Stop everything, LocalStack last, so that nobody misses it on the way; state folders stay."""
         clients = [name for name in self.containers if name != "localstack"]
-        with _uninterrupted(), ThreadPoolExecutor(max(1, len(clients))) as pool:
+        with uninterrupted(), ThreadPoolExecutor(max(1, len(clients))) as pool:
             for _ in pool.map(self.stop_container, clients):
                 pass
             self.stop_container("localstack")
@@ -120,7 +116,7 @@ class LocalSystem:
     def wait_for_localstack(self) -> None:
         """Wait until LocalStack answers."""
         address = self.endpoint.removeprefix("http://").removeprefix("https://").rstrip("/")
-        self._wait("localstack", lambda: _http_ok(address, "/_localstack/health"))
+        self._wait("localstack", lambda: http_ok(address, "/_localstack/health"))
 
     def deploy(self) -> None:
         """Bring the cloud stack to what the template and the configuration say, with an account a mailbox."""
@@ -138,7 +134,7 @@ class LocalSystem:
 
     def wait_for_edge(self) -> None:
         """Wait until the SES edge greets."""
-        self._wait("edge", lambda: _greets(self.ports["edge"], b"220"))
+        self._wait("edge", lambda: greets(self.ports["edge"], b"220"))
 
     def start_dovecot(self, server: str) -> None:
         """Start the IMAP server of *server*."""
@@ -168,8 +164,8 @@ class LocalSystem:
     def wait_for_syncer(self, server: str) -> None:
         """Wait until the syncer of *server* has looked at the log once, and at the accounts."""
         address = f"{LOOPBACK}:{self.ports[f'{server}-health']}"
-        self._wait(f"{server}-syncer", lambda: _http_ok(address, "/readyz"))
-        self._wait(f"{server}-syncer", lambda: _knows_accounts(address))
+        self._wait(f"{server}-syncer", lambda: http_ok(address, "/readyz"))
+        self._wait(f"{server}-syncer", lambda: knows_accounts(address))
 
     @property
     def relays(self) -> tuple[str, ...]:
@@ -183,7 +179,7 @@ class LocalSystem:
 
     def wait_for_relay(self, server: str) -> None:
         """Wait until the relay of *server* greets."""
-        self._wait(f"{server}-relay", lambda: _greets(self.ports[f"{server}-relay"], b"220"))
+        self._wait(f"{server}-relay", lambda: greets(self.ports[f"{server}-relay"], b"220"))
 
     @property
     def webmails(self) -> tuple[str, ...]:
@@ -300,7 +296,7 @@ class LocalSystem:
 
     def _start(self, spec: ContainerSpec) -> None:
         # Interrupted in between, a started container would be nobody's, and stay.
-        with _uninterrupted():
+        with uninterrupted():
             self.containers[spec.name] = self.runtime.start(spec)
 
     def _wait(self, name: str, ready: Callable[[], bool], *others: str) -> None:
@@ -327,50 +323,3 @@ class LocalSystem:
             return "  (it is not ours)"
         text = container.logs().decode("utf-8", "replace").splitlines()[-lines:]
         return "\n".join(f"  {line}" for line in text) or "  (empty)"
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the end, then interrupt; outside the main thread nothing to do."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pending: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda one, _: pending.append(one)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if pending:
-        raise KeyboardInterrupt
-
-
-def _http_ok(address: str, path: str) -> bool:
-    connection = http.client.HTTPConnection(address, timeout=2)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _knows_accounts(address: str) -> bool:
-    """Whether the syncer at *address* has looked at the accounts, whatever it found."""
-    connection = http.client.HTTPConnection(address, timeout=2)
-    try:
-        connection.request("GET", "/status")
-        return bool(json.load(connection.getresponse())["chores"].get("accounts", {}).get("turns"))
-    except (OSError, http.client.HTTPException, ValueError):
-        return False
-    finally:
-        connection.close()
-
-
-def _greets(port: int, prefix: bytes) -> bool:
-    with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=2) as connection:
-        return connection.recv(256).startswith(prefix)
-    return False
