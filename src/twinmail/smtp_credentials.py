@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from twinmail import durable_file
 from twinmail.config import Config
 from twinmail.errors import PermanentError, TransientError
@@ -94,7 +96,7 @@ def keys(iam: Any, config: Config, mailbox: str) -> tuple[Key, ...]:
         raise SmtpCredentialsError(
             f"IAM user {user}: not there; deploy the stack first (locally: ./inv up)"
         ) from error
-    except iam.exceptions.ClientError as error:
+    except (BotoCoreError, ClientError) as error:
         raise NotMade(f"IAM user {user}: {error}") from error
     found = [Key(one["AccessKeyId"], one["Status"] == "Active", one["CreateDate"]) for one in listed]
     return tuple(sorted(found, key=lambda one: (one.created, one.id)))
@@ -190,7 +192,7 @@ def _create(iam: Any, config: Config, mailbox: str) -> Credential:
     user = config.smtp_user(mailbox)
     try:
         made = iam.create_access_key(UserName=user)["AccessKey"]
-    except iam.exceptions.ClientError as error:
+    except (BotoCoreError, ClientError) as error:
         raise NotMade(f"IAM user {user}: no new access key: {error}") from error
     return Credential(made["AccessKeyId"], smtp_password(made["SecretAccessKey"], config.region))
 
@@ -201,7 +203,7 @@ def _delete(iam: Any, config: Config, mailbox: str, key: str) -> None:
         iam.delete_access_key(UserName=user, AccessKeyId=key)
     except iam.exceptions.NoSuchEntityException:
         pass  # it is gone, which is what was wanted
-    except iam.exceptions.ClientError as error:
+    except (BotoCoreError, ClientError) as error:
         raise NotMade(f"IAM user {user}: access key {key} not removed: {error}") from error
 
 

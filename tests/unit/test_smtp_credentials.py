@@ -8,6 +8,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config as Calls
 from moto import mock_aws
 
 from tests.cloud import CONFIG
@@ -90,6 +91,15 @@ def test_unknown_mailbox_and_missing_user_say_what_to_do(iam: Any) -> None:
     iam.delete_user(UserName=CONFIG.smtp_user("bob"))
     with pytest.raises(SmtpCredentialsError, match="IAM user tests-smtp-bob: not there; deploy the stack"):
         credentials.create(iam, CONFIG, "bob")
+
+
+def test_iam_that_does_not_answer_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    calls = Calls(connect_timeout=1, retries={"total_max_attempts": 1})
+    nowhere = boto3.client("iam", region_name="eu-central-1", endpoint_url="http://127.0.0.1:1", config=calls)
+    with pytest.raises(credentials.NotMade, match="IAM user tests-smtp-ann: Could not connect"):
+        credentials.create(nowhere, CONFIG, "ann")
 
 
 def test_webmail_has_one_file_that_its_owner_reads(iam: Any, tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """``./inv smtp-credentials``: what a mail client needs to send through SES as one mailbox."""
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinmail.errors import PermanentError
 from twinmail.tasks.command import command
-from twinmail.tasks.config import PROJECT
+from twinmail.tasks.user import PLACE_HELP
+
+if TYPE_CHECKING:
+    from twinmail.config import Config
+    from twinmail.smtp_credentials import Endpoint
+    from twinmail.tasks.place import Place
 
 
 @command(
@@ -17,10 +21,7 @@ from twinmail.tasks.config import PROJECT
         "revoke": "remove all credentials, or the one named by --key",
         "list": "list the credentials, without passwords",
         "key": "with --revoke: the user name (access key id) of the one to remove",
-        "aws": "in the AWS account of your AWS credentials, not in the local system that runs here",
-        "json": "print one JSON object",
-        "config": "another configuration than twinmail.toml",
-        "state": "state folder of the running system, as given to ./inv up",
+        **PLACE_HELP,
     },
     positional=["mailbox"],
 )
@@ -38,15 +39,16 @@ def smtp_credentials(
 ) -> None:
     """Make SES SMTP credentials for a mailbox, and show the password this once."""
     from twinmail import smtp_credentials as credentials
-    from twinmail.config import FILE, Config
+    from twinmail.config import Config
+    from twinmail.tasks import place
 
     chosen = [name for name, on in (("--rotate", rotate), ("--revoke", revoke), ("--list", list_)) if on]
     if len(chosen) > 1:
         raise PermanentError(f"{' and '.join(chosen)}: choose one of them")
     if key and not revoke:
         raise PermanentError("--key: only with --revoke, to remove one credential")
-    loaded = Config.load(Path(config) if config else PROJECT / FILE)
-    iam, endpoint = _account(loaded, aws, Path(state).absolute() if state else None)
+    loaded = Config.load(place.config_file(config, state))
+    iam, endpoint = _account(place.find(loaded, state, aws), loaded)
     if list_:
         found = [
             {"user": one.id, "active": one.active, "created": one.created.isoformat(timespec="seconds")}
@@ -86,20 +88,16 @@ def smtp_credentials(
     _print({"mailbox": mailbox, **shown, "removed": removed}, lines, json_)
 
 
-def _account(config: Any, aws: bool, state: Path | None) -> tuple[Any, Any]:
+def _account(system: "Place", config: "Config") -> "tuple[Any, Endpoint]":
     """IAM, and where to send: of AWS, or of the system that runs here."""
+    from twinmail.local.state import LOOPBACK
     from twinmail.smtp_credentials import Endpoint
 
-    if aws:
-        import boto3
-
-        return boto3.client("iam", region_name=config.region), Endpoint.of_region(config.region)
-    from twinmail.local import cloud
-    from twinmail.local.state import LOOPBACK, State, running
-
-    system = running(State.of_checkout(PROJECT, state))
-    iam = cloud.session(system.endpoint, system.region).client("iam")
-    return iam, Endpoint(LOOPBACK, system.ports["submissions"], system.ports["submission"])
+    iam = system.session.client("iam")
+    if system.description is None:
+        return iam, Endpoint.of_region(config.region)
+    ports = system.description.ports
+    return iam, Endpoint(LOOPBACK, ports["submissions"], ports["submission"])
 
 
 def _print(document: dict[str, Any], lines: list[str], as_json: bool) -> None:

@@ -3,41 +3,35 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from twinmail.errors import PermanentError
 from twinmail.tasks.command import command
-from twinmail.tasks.config import PROJECT
+from twinmail.tasks.user import PLACE_HELP
 
 
-@command(
-    help={
-        "json": "print one JSON object",
-        "config": "another configuration than twinmail.toml",
-        "state": "state folder of the running system, as given to ./inv up",
-    }
-)
-def status(context: Any, json_: bool = False, config: str = "", state: str = "") -> None:
-    """Show how the running system is: servers, queues, bounces. Exit code 1 if something is wrong."""
+@command(help=PLACE_HELP)
+def status(context: Any, aws: bool = False, config: str = "", state: str = "", json_: bool = False) -> None:
+    """Show how the system is: servers, queues, bounces. Exit code 1 if something is wrong."""
     from botocore.config import Config as Calls
 
-    from twinmail.config import FILE, Config
-    from twinmail.local import cloud
-    from twinmail.local.state import LOOPBACK, State, running
+    from twinmail.config import Config
+    from twinmail.local.state import LOOPBACK
     from twinmail.status import collect
+    from twinmail.tasks import place
 
-    loaded = Config.load(Path(config) if config else PROJECT / FILE)
-    system = running(State.of_checkout(PROJECT, Path(state).absolute() if state else None))
-    session = cloud.session(system.endpoint, system.region)
+    loaded = Config.load(place.config_file(config, state))
+    system = place.find(loaded, state, aws)
     calls = Calls(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1})
-    servers = {name: f"{LOOPBACK}:{system.ports[f'{name}-health']}" for name in loaded.servers}
+    # In AWS the servers' pages are on their own loopback; the queues say whether somebody fetches.
+    ports = system.description.ports if system.description else {}
+    servers = {name: f"{LOOPBACK}:{ports[f'{name}-health']}" for name in loaded.servers if ports}
     found = collect(
         loaded,
-        system.endpoint,
+        system.description.endpoint if system.description else system.name,
         servers,
-        session.client("sqs", config=calls),
-        session.client("s3", config=calls),
+        system.session.client("sqs", config=calls),
+        system.session.client("s3", config=calls),
     )
     if json_:
         sending = {
@@ -69,7 +63,8 @@ def _show(found: Any) -> None:
             _lag(last),
             str(one.said.get("backlog", "?")),
         )
-    console.print(servers)
+    if found.servers:
+        console.print(servers)
     queues = Table("queue", "waiting", "in hand")
     for queue in (*found.queues, found.dead_letters):
         queues.add_row(queue.name, _count(queue.waiting), _count(queue.in_hand))
