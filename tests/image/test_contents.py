@@ -12,6 +12,7 @@ from tests.image.conftest import ExecBackend
 from tests.image.dovecot import Dovecot
 from twinmail.oci.spec import PLATFORMS
 from twinmail.runtime.image import Image
+from twinmail.tasks.config import PROJECT
 
 IMAGES = ("base", "dovecot", "syncer", "roundcube", "localstack")
 
@@ -110,15 +111,17 @@ def test_dovecot_version(inside: Inside) -> None:
 
 def test_dovecot_brings_no_configuration_but_ours(inside: Inside) -> None:
     host = inside("dovecot")
-    assert host.check_output("find /etc/dovecot -type f") == "/etc/dovecot/dovecot.conf"
-    assert host.file("/etc/dovecot/dovecot.conf").mode == 0o644
+    rootfs = PROJECT / "images" / "dovecot" / "rootfs"
+    ours = {f"/{path.relative_to(rootfs)}" for path in rootfs.rglob("*") if path.is_file()}
+    assert set(host.check_output("find /etc/dovecot -type f").split()) == ours
+    assert all(host.file(path).mode == 0o644 for path in ours)
     text = host.file("/etc/dovecot/dovecot.conf").content_string
     statements = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert statements[0] == "dovecot_config_version = 2.4.1"
     assert statements[-1] == "!include_try /etc/twinmail/local.conf"
 
 
-def test_dovecot_listens_once_and_on_loopback_as_told(debug_dovecot: Dovecot) -> None:
+def test_dovecot_listens_on_loopback_as_told_and_nowhere_else(debug_dovecot: Dovecot) -> None:
     host = Host(ExecBackend(debug_dovecot.container))
     ours = socket_inodes(host)
     listening = [
@@ -127,7 +130,8 @@ def test_dovecot_listens_once_and_on_loopback_as_told(debug_dovecot: Dovecot) ->
         for fields in map(str.split, host.check_output(f"cat {path} 2>/dev/null || true").splitlines()[1:])
         if fields[9] in ours and (fields[3] == "0A" or "udp" in path)
     ]
-    assert listening == [f"0100007F:{debug_dovecot.port:04X}"]
+    told = {debug_dovecot.port, debug_dovecot.sieve}
+    assert set(listening) == {f"0100007F:{port:04X}" for port in told}
 
 
 def test_dovecot_processes_are_one_user_without_roots_of_their_own(debug_dovecot: Dovecot) -> None:
@@ -142,10 +146,14 @@ def test_dovecot_processes_are_one_user_without_roots_of_their_own(debug_dovecot
 
 
 def test_dovecot_sockets_are_in_its_own_memory(debug_dovecot: Dovecot) -> None:
+    """All but those that the syncer uses, whose container shares the volume alone."""
     host = Host(ExecBackend(debug_dovecot.container))
     found = host.check_output("find /run /tmp /var /etc -type s").split()
-    assert found
-    assert all(path.startswith("/run/dovecot/") for path in found)
+    shared = {path for path in found if not path.startswith("/run/dovecot/")}
+    assert len(found) > len(shared) >= 1
+    for path in shared:
+        assert path.startswith("/var/mail/twinmail/.server/")
+        assert host.file(path).mode == 0o600 and host.file(path).uid == 1000
 
 
 def test_dovecot_memory_fits_a_small_machine(debug_dovecot: Dovecot) -> None:
