@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from email import message_from_bytes
 
 import pytest
 
@@ -82,3 +83,20 @@ def test_either_container_ends_and_both_are_back(running: Running) -> None:
         running.system.restart(name)
         browser = WebmailClient(running.system.ports[f"{SERVER}-webmail"], running.system.ca, "127.0.1.2")
         assert "task-mail" in browser.log_in("bob", running.passwords["bob"]).text
+
+
+def test_largest_message_goes_out_and_comes_in(ann: WebmailClient, running: Running) -> None:
+    """28 MB of a file are 38 MB of a message; 40 MB is what SES takes."""
+    number = ann.compose_id()
+    data = bytes(range(256)) * (28 * 4096)
+    query = f"?_task=mail&_action=upload&_id={number}&_uploadid=1"
+    assert "photos.bin" in ann.upload(query, "_attachments[]", "photos.bin", data, "image/x-raw").text
+    sent = ann.send("ann@example.org", "bob@example.org", "the photos", compose_id=number)
+    assert "Message sent successfully" in sent
+    wait_for(running, "bob", "INBOX", "the photos")
+    with running.client(SERVER, "bob") as client:
+        client.imap.select("INBOX", readonly=True)
+        (found,) = client.imap.search(None, "SUBJECT", '"the photos"')[1][0].split()
+        message = message_from_bytes(client.imap.fetch(found, "(BODY.PEEK[])")[1][0][1])
+    (attached,) = (part for part in message.walk() if part.get_filename() == "photos.bin")
+    assert attached.get_payload(decode=True) == data

@@ -83,12 +83,15 @@ class WebmailClient:
         options = re.findall(r'<option value="(\d+)"[^>]*>([^<]*@[^<]*)</option>', page)
         return {text.replace("&lt;", "<").replace("&gt;", ">"): number for number, text in options}
 
-    def send(self, sender: str, to: str, subject: str = "hello", body: str = "hello") -> str:
+    def send(
+        self, sender: str, to: str, subject: str = "hello", body: str = "hello", compose_id: str = ""
+    ) -> str:
         """Send as the identity, or the forged From, *sender*; return what the page is told."""
         fields = {
+            "_attachments": "",
             "_task": "mail",
             "_action": "send",
-            "_id": self.compose_id(),
+            "_id": compose_id or self.compose_id(),
             "_from": sender,
             "_to": to,
             "_subject": subject,
