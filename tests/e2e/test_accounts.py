@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import SERVERS, Running
+from twinmail import config_text
 from twinmail.accounts import KEY
 from twinmail.config import Config
 from twinmail.imap import Account, LoginRefused, session
@@ -118,6 +119,15 @@ def test_by_the_sdks_own_credentials_as_in_aws(operator: Operator) -> None:
     data = b"From: a@example.com\r\nTo: jana@example.org\r\nSubject: Hello\r\n\r\nHello\r\n"
     operator.running.passwords["jana"] = made["password"]
     operator.running.assert_once("jana", operator.running.sender.send(data, ["jana@example.org"]))
+
+
+def test_what_an_interrupted_command_began_is_completed_by_doing_it_again(operator: Operator) -> None:
+    path = operator.running.system.config_file
+    path.write_text(config_text.with_mailbox(path.read_text(), "kai", ["kai@example.org"], "Kai K."))
+    refused = operator.run("user", "add", "kai", "other@example.org")
+    assert refused.returncode == 1 and "already, with other addresses" in refused.stderr
+    made = operator.inv("user", "add", "kai", "Kai@example.org", "--full-name", "Kai K.")
+    operator.wait_until_opens("kai@example.org", made["password"])
 
 
 def test_each_login_name_opens_the_same_mailbox(operator: Operator) -> None:

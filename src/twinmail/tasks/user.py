@@ -184,13 +184,17 @@ def list_(context: Any, aws: bool = False, config: str = "", state: str = "", js
 def _with_mailbox(file: "ConfigFile", name: str, addresses: list[str], full_name: str) -> str:
     """The configuration with the mailbox *name*, which may be there already."""
     from twinmail import config_text
+    from twinmail.config import Config
 
     if name not in config_text.mailboxes(file.text):
         own = addresses or [f"{name}@{config_text.first_domain(file.text)}"]
         return config_text.with_mailbox(file.text, name, own, full_name)
-    if addresses or full_name:
+    there = Config.parse(file.text, file.path.name).mailboxes[name]
+    same = not addresses or tuple(one.lower() for one in addresses) == there.addresses
+    if not same or full_name not in ("", there.full_name):
         raise PermanentError(
-            f"mailbox {name} is in {file.path.name} already; leave its addresses and --full-name out"
+            f"mailbox {name} is in {file.path.name} already, with other addresses or another name; "
+            "leave both out, or change the file"
         )
     return file.text
 
