@@ -97,6 +97,8 @@ def test_largest_message_goes_out_and_comes_in(ann: WebmailClient, running: Runn
     with running.client(SERVER, "bob") as client:
         client.imap.select("INBOX", readonly=True)
         (found,) = client.imap.search(None, "SUBJECT", '"the photos"')[1][0].split()
-        message = message_from_bytes(client.imap.fetch(found, "(BODY.PEEK[])")[1][0][1])
+        answer = client.imap.fetch(found, "(BODY.PEEK[])")[1][0]
+        assert isinstance(answer, tuple)
+        message = message_from_bytes(answer[1])
     (attached,) = (part for part in message.walk() if part.get_filename() == "photos.bin")
     assert attached.get_payload(decode=True) == data
