@@ -3,6 +3,7 @@
 import email
 from email import policy
 from email.message import EmailMessage
+from pathlib import Path
 
 from playwright.sync_api import expect
 
@@ -98,18 +99,34 @@ def test_foreign_sender_is_refused(visit: Visit, site: Site, quiet: Quiet) -> No
 
 
 def test_identity_with_a_foreign_address_is_refused(visit: Visit) -> None:
-    webmail = visit("ann")
+    """The address of an identity cannot be edited; whoever opens the field is refused by the server."""
+    webmail = visit("ann", folder=None)
     webmail.go("settings", "identities")
     webmail.loaded()
     webmail.page.locator("#identities-table tbody tr").first.click()
-    form = webmail.page.frame_locator(
-        "#identity-frame, #preferences-frame, iframe[name=preferences-frame]"
-    ).first
-    form.locator("input[name=_name]").fill("Ann M.")
-    address = form.locator("input[name=_email], select[name=_email]")
-    if address.is_editable() and address.evaluate("one => one.tagName") == "INPUT":
-        address.fill("bob@example.org")
-        form.locator("button.submit").click()
-        form.locator("#messagestack", has_text="own").or_(
-            webmail.page.locator("#messagestack", has_text="own")
-        ).first.wait_for()
+    form = webmail.page.frame_locator("iframe[name=preferences-frame]")
+    address = form.locator("[name=_email]")
+    expect(address).to_be_disabled()
+    address.evaluate("""one => {
+        const open = document.createElement('input');
+        open.name = '_email'; open.value = 'bob@example.org';
+        one.replaceWith(open);
+    }""")
+    form.locator("button.submit").click()
+    webmail.loaded()
+    webmail.write()
+    offered = webmail.page.locator("#_from option").all_inner_texts()
+    assert sorted(one.partition("<")[2] for one in offered) == ["ann@example.net>", "ann@example.org>"]
+
+
+def test_file_too_large_to_send_is_refused_before_it_is_sent(visit: Visit, tmp_path: Path) -> None:
+    film = tmp_path / "film.bin"
+    film.write_bytes(bytes(31 * 1024 * 1024))
+    webmail = visit("ann", folder=None)
+    webmail.write("bob@example.org", "Too large")
+    limit = webmail.page.locator(".file-upload .hint, #compose-attachments .hint").inner_text()
+    assert "30 MB" in limit
+    webmail.page.set_input_files("#uploadformInput", film)
+    webmail.notice("30 MB")
+    expect(webmail.page.locator("#attachment-list li")).to_have_count(0)
+    webmail.page.evaluate("rcmail.compose_skip_unsavedcheck = true")
