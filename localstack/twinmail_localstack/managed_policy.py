@@ -1,11 +1,17 @@
-"""A change of an ``AWS::IAM::ManagedPolicy`` in a stack, which the stock provider does not take."""
+"""``AWS::IAM::ManagedPolicy`` in a stack: changes, which the stock provider does not take, and removal.
 
+LocalStack removes a user before the policy that refers to it, and IAM removes no user with a policy. So the
+user lets go of its policies, and the policy does not mind that the user is gone.
+"""
+
+import contextlib
 import json
 from typing import Any
 
 from localstack.runtime import hooks
 from localstack.services.cloudformation.resource_provider import OperationStatus, ProgressEvent
 from localstack.services.iam.resource_providers.aws_iam_managedpolicy import IAMManagedPolicyProvider
+from localstack.services.iam.resource_providers.aws_iam_user import IAMUserProvider
 
 _KEPT_VERSIONS = 4
 
@@ -29,7 +35,30 @@ def _update(provider: Any, request: Any) -> ProgressEvent:
     return ProgressEvent(status=OperationStatus.SUCCESS, resource_model=model)
 
 
+def _delete(provider: Any, request: Any) -> ProgressEvent:
+    iam, model = request.aws_client_factory.iam, request.previous_state
+    for kind in ("Role", "User", "Group"):
+        detach = getattr(iam, f"detach_{kind.lower()}_policy")
+        for name in model.get(f"{kind}s") or ():
+            with contextlib.suppress(iam.exceptions.NoSuchEntityException):
+                detach(**{f"{kind}Name": name, "PolicyArn": model["Id"]})
+    iam.delete_policy(PolicyArn=model["Id"])
+    return ProgressEvent(status=OperationStatus.SUCCESS, resource_model=model)
+
+
+def _letting_go(delete: Any) -> Any:
+    def run(provider: Any, request: Any) -> ProgressEvent:
+        iam, name = request.aws_client_factory.iam, request.desired_state["Id"]
+        for one in iam.list_attached_user_policies(UserName=name)["AttachedPolicies"]:
+            iam.detach_user_policy(UserName=name, PolicyArn=one["PolicyArn"])
+        return delete(provider, request)
+
+    return run
+
+
 @hooks.on_infra_start()  # type: ignore[untyped-decorator]
 def update_managed_policies() -> None:
-    """Give the stock provider an update."""
+    """Give the stock providers an update and an order."""
     IAMManagedPolicyProvider.update = _update
+    IAMManagedPolicyProvider.delete = _delete
+    IAMUserProvider.delete = _letting_go(IAMUserProvider.delete)

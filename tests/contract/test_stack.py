@@ -3,12 +3,16 @@
 import base64
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.cloud import TOML
 from tests.contract.deployed import Deployed
 from twinmail import stack
+from twinmail.config import Config, Mailbox
 from twinmail.function_zip import build_function
 from twinmail.stack_template import render
 from twinmail.tasks.config import PROJECT
@@ -76,6 +80,40 @@ def test_plan_of_a_changed_function_changes_the_function_alone(deployed: Deploye
         assert stack.resources(cloudformation, deployed.config) == before
     finally:
         cloudformation.delete_change_set(ChangeSetName=plan.change_set, StackName=plan.stack)
+
+
+def test_mailboxes_and_aliases_come_and_go_with_what_they_may_send_from(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    session, config = deployed.session, deployed.config
+    cloudformation, iam = session.client("cloudformation"), session.client("iam")
+
+    def deploy(wanted: Config) -> None:
+        stack.apply(cloudformation, stack.plan(cloudformation, TEMPLATE, wanted, function(tmp_path)), print)
+
+    def senders(mailbox: str) -> list[str]:
+        user = config.smtp_user(mailbox)
+        (attached,) = iam.list_attached_user_policies(UserName=user)["AttachedPolicies"]
+        policy = iam.get_policy(PolicyArn=attached["PolicyArn"])["Policy"]
+        version = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])
+        (statement,) = version["PolicyVersion"]["Document"]["Statement"]
+        found: list[str] = statement["Condition"]["StringLike"]["ses:FromAddress"]
+        return found
+
+    assert senders("bob") == ["bob@example.org", "bob+*@example.org"]
+    eve = Mailbox("eve", ("eve@example.org",))
+    more = replace(
+        config, mailboxes={**config.mailboxes, "eve": eve}, aliases={"team@example.org": ("bob", "eve")}
+    )
+    try:
+        deploy(more)
+        assert "team@example.org" in senders("bob")
+        assert senders("eve")[0] == "eve@example.org" and "team@example.org" in senders("eve")
+    finally:
+        deploy(config)
+    assert senders("bob") == ["bob@example.org", "bob+*@example.org"]
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.get_user(UserName=config.smtp_user("eve"))
 
 
 def test_an_event_reaches_both_queues_through_the_function(deployed: Deployed) -> None:
