@@ -3,6 +3,7 @@
 import imaplib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import configuration
+from tests.image.webmail_client import WebmailClient
 from twinmail.local import pki
 from twinmail.local.state import State, running
 from twinmail.runtime.select import choose
@@ -119,6 +121,12 @@ def test_it_stays_up_takes_mail_and_ends_with_ctrl_c(foreground: Foreground, run
         b"From: a@example.com\nTo: bob@example.org\nSubject: by hand\n\nHello\n"
     )
     send = [*INV, "send", "--state", str(folder / "state"), "--config", str(folder / "twinmail.toml")]
+    # What it prints is enough to log in to the webmail.
+    printed = dict(re.findall(r"^  (user|password|CA file|webmail \(backup\)) +(\S.*)$", text, re.M))
+    browser = WebmailClient(
+        int(printed["webmail (backup)"].split(":")[2].strip("/")), Path(printed["CA file"])
+    )
+    assert "task-mail" in browser.log_in(printed["user"], printed["password"]).text
     result = subprocess.run(
         [*send, "hello.eml", str(PROJECT / "tests" / "messages" / "plain.eml"), "--to", "bob@example.org"],
         cwd=folder,
