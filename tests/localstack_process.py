@@ -82,6 +82,13 @@ class LocalStackProcess:
         """Everything it wrote so far."""
         return self.container.logs().decode(errors="replace") if self.container is not None else ""
 
+    def versioned_bucket(self, name: str) -> str:
+        """Make a bucket as the template has it: what is read is one whole version, also beside writers."""
+        s3 = self.client("s3")
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        return name
+
     def client(self, service: str) -> Any:
         """A boto3 client of *service*."""
         session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)

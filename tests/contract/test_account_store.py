@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.account_store_simulator import AccountStoreSimulator
-from tests.localstack_process import REGION, LocalStackProcess
+from tests.localstack_process import LocalStackProcess
 from twinmail import password
 from twinmail.account_store import (
     AccountsChanged,
@@ -25,8 +25,7 @@ ANN = Accounts().added("ann", DIGEST, ["ann@example.org"], NOW)
 
 def bucket(cloud: LocalStackProcess) -> str:
     name = f"accounts-{uuid.uuid4().hex[:12]}"
-    cloud.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
-    return name
+    return cloud.versioned_bucket(name)
 
 
 @pytest.fixture(params=["memory", "localstack"])

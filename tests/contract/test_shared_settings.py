@@ -43,11 +43,7 @@ def aws(localstack: LocalStackProcess, monkeypatch: pytest.MonkeyPatch) -> Aws:
 
 @pytest.fixture
 def bucket(localstack: LocalStackProcess) -> str:
-    name = f"settings-{uuid.uuid4().hex[:12]}"
-    localstack.client("s3").create_bucket(
-        Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION}
-    )
-    return name
+    return localstack.versioned_bucket(f"settings-{uuid.uuid4().hex[:12]}")
 
 
 def at_once(*acts: threading.Thread) -> None:
