@@ -6,6 +6,7 @@ removed when the ledger has the message. Copies are made in the note's order.
 """
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +57,15 @@ def end(maildir: Maildir, name: str) -> None:
         _path(maildir, name).unlink()
 
 
-def complete(maildir: Maildir, name: str = "*") -> int:
+def complete(maildir: Maildir, name: str = "*", recorded: Callable[[str], bool] = lambda name: False) -> int:
     """Make the copies that a killed process, or a disk that failed, left out, and count them.
 
     Where no copy was made yet, nothing is done: the message is delivered from the start.
 
     Args:
         name: only of the message with this base name.
+        recorded: whether the ledger has the message with a base name: then all copies were made, and what is
+            missing was taken away by its user.
 
     Raises:
         NotWritten: transient.
@@ -70,7 +73,7 @@ def complete(maildir: Maildir, name: str = "*") -> int:
     made = 0
     for path in sorted((maildir.root.parent / FOLDER).glob(f"{stem(name)}.json")):
         note = _read(path)
-        if note is not None:
+        if note is not None and not recorded(note.name):
             made += _complete(maildir, note)
         with suppress(OSError):
             path.unlink()
@@ -78,31 +81,29 @@ def complete(maildir: Maildir, name: str = "*") -> int:
 
 
 def _complete(maildir: Maildir, note: Note) -> int:
-    found = [_find(maildir, one.folder, note.name) for one in note.targets]
-    source = next((one for one in found if one is not None), None)
-    if source is None:
-        # Its user may have moved the first copy already.
-        place = maildir.scan().get(stem(note.name))
-        source = _find(maildir, place[0], note.name) if place else None
-        if source is None:
-            return 0
-        found[0] = source
-    # In order, so what is missing before the last one that is there was taken away by its user.
-    last = max(number for number, one in enumerate(found) if one is not None)
-    missing = note.targets[last + 1 :]
+    found = _find(maildir, note.name)
+    if not found:
+        return 0
+    places = [maildir.folder(one.folder) for one in note.targets]
+    there = [place in found for place in places]
+    # They are made in order. So all up to the last one that is there were made, and as many as there are
+    # altogether, since its user may have moved one meanwhile; what is missing of those is not wanted.
+    made = max([number + 1 for number, one in enumerate(there) if one] + [len(found)])
+    missing = [one for one, here in zip(note.targets[made:], there[made:], strict=True) if not here]
+    source = next(iter(found.values()))
     for one in missing:
         maildir.link_file(source, one.folder, note.name, one.info)
         maildir.settle(one.folder, one.info)
     return len(missing)
 
 
-def _find(maildir: Maildir, folder: str, name: str) -> Path | None:
-    for part in ("new", "cur"):
-        with suppress(OSError):
-            for path in (maildir.folder(folder) / part).iterdir():
-                if path.name.partition(":")[0] == name:
-                    return path
-    return None
+def _find(maildir: Maildir, name: str) -> dict[Path, Path]:
+    """The copies of the message *name* by the folder that they are in."""
+    return {
+        path.parent.parent: path
+        for path in maildir.root.rglob(f"{name}*")
+        if path.parent.name in ("new", "cur") and path.name.partition(":")[0] == name
+    }
 
 
 def _read(path: Path) -> Note | None:

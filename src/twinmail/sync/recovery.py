@@ -1,5 +1,6 @@
 """What a start makes good: leftovers of a killed process, and deliveries that the ledger does not know."""
 
+from functools import partial
 from pathlib import Path
 
 from twinmail import copies
@@ -23,7 +24,7 @@ def recover(mail: Path, ledger: Ledger, log: Log) -> None:
     for path in sorted(mail.glob("*/Maildir")):
         maildir, mailbox = Maildir(path), path.parent.name
         # Before the search: one copy of several would count for all.
-        copied = copies.complete(maildir)
+        copied = copies.complete(maildir, recorded=partial(_recorded, ledger, mailbox))
         swept = maildir.sweep()
         found = {name: Record(*place) for name, place in maildir.scan().items()}
         adopted = ledger.adopt(mailbox, found)
@@ -36,3 +37,7 @@ def recover(mail: Path, ledger: Ledger, log: Log) -> None:
                 deliveries=adopted,
                 messages=len(found),
             )
+
+
+def _recorded(ledger: Ledger, mailbox: str, name: str) -> bool:
+    return mailbox in ledger.mailboxes(name)
