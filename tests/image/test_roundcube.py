@@ -1,5 +1,7 @@
 """The webmail at work: what pages may run, new mail, identities, uploads."""
 
+import base64
+import hashlib
 import re
 import time
 
@@ -67,6 +69,23 @@ class TestPolicy:
         allowed = ann.get(f"{query}&_safe=1")
         assert "https://tracker.example/pixel.png" in allowed.text
         assert "https:" in policy(allowed)["img-src"]
+
+    @pytest.mark.parametrize("quote", ["'", '"'])
+    def test_text_that_looks_like_a_handler_allows_none(
+        self, roundcube: Roundcube, ann: WebmailClient, quote: str
+    ) -> None:
+        handler = f"<b onclick={quote}window.hacked=1{quote}>"
+        data = (
+            f"From: {handler} <m@example.com>\r\nSubject: {handler} onclick={quote}window.hacked=1{quote}\r\n"
+        )
+        number = 3 + (quote == '"')
+        roundcube.dovecot.store("ann", f"160000000{number}.text.twinmail", data.encode() + b"\r\nhello\r\n")
+        listed = ann.ajax("?_task=mail&_action=list&_mbox=INBOX")
+        uid = max(int(one) for one in re.findall(r"add_message_row\((\d+)", listed["exec"]))
+        found = policy(ann.get(f"?_task=mail&_action=show&_uid={uid}&_mbox=INBOX"))
+        digest = base64.b64encode(hashlib.sha256(b"window.hacked=1").digest()).decode()
+        assert f"'sha256-{digest}'" not in found["script-src-attr"]
+        assert len(found["script-src-attr"]) > 5, "Roundcube's own are there"
 
     def test_answers_that_are_no_pages(self, ann: WebmailClient) -> None:
         headers = {"X-Requested-With": "XMLHttpRequest"}

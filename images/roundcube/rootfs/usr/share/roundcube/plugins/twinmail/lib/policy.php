@@ -25,7 +25,10 @@ final class twinmail_policy
     /** What Roundcube makes of a mail address in a text; the only handler that may come out of a body. */
     private const WRITE_TO = "/^return rcmail\.command\('compose','[^'\\\\<>\"]*',this\)$/D";
 
-    private const HANDLER = '/\son[a-z]+=(?:"([^"]*)"|\'([^\']*)\')/i';
+    private const SCRIPT = '~<script\b.*?</script\s*>~is';
+    // Tags, not text that looks like one: a subject may say onclick='…'.
+    private const TAG = '~<[a-z][a-z0-9]*+\s((?:[^"\'<>]++|"[^"]*+"|\'[^\']*+\')*+)>~i';
+    private const ATTRIBUTE = '~([^\s"\'=<>/]++)\s*+=\s*+(?:"([^"]*+)"|\'([^\']*+)\')~';
     private const WITH_BODY = ['show', 'preview', 'print'];
     private const WITH_EDITOR = ['compose', 'edit-identity', 'add-identity', 'edit-response', 'add-response'];
 
@@ -120,17 +123,27 @@ final class twinmail_policy
             "form-action 'none'",
             'upgrade-insecure-requests',
         ];
-        return (string) preg_replace('~<script\b.*?</script\s*>~is', '', $content);
+        return (string) preg_replace(self::SCRIPT, '', $content);
     }
 
-    /** @return list<string> */
+    /**
+     * The inline handlers in a piece of a page.
+     *
+     * @return list<string>
+     */
     private static function handlers(string $html): array
     {
-        preg_match_all(self::HANDLER, $html, $found, PREG_SET_ORDER);
-        return array_map(
-            static fn (array $one): string => html_entity_decode($one[1] . ($one[2] ?? ''), ENT_QUOTES | ENT_HTML5),
-            $found,
-        );
+        preg_match_all(self::TAG, (string) preg_replace(self::SCRIPT, '', $html), $tags);
+        $found = [];
+        foreach ($tags[1] as $tag) {
+            preg_match_all(self::ATTRIBUTE, $tag, $attributes, PREG_SET_ORDER);
+            foreach ($attributes as $one) {
+                if (stripos($one[1], 'on') === 0) {
+                    $found[] = html_entity_decode($one[2] . ($one[3] ?? ''), ENT_QUOTES | ENT_HTML5);
+                }
+            }
+        }
+        return $found;
     }
 
     /** @param list<string> $handlers */
