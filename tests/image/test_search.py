@@ -6,6 +6,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from email.header import Header
 from pathlib import Path
 
@@ -156,7 +157,7 @@ def test_stored_by_a_client_is_found(either: Dovecot) -> None:
 
 @pytest.fixture(scope="module")
 def indexing(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dovecot]:
-    users = ("ann", "bob", "carol", "dave", "eve")
+    users = ("ann", "bob", "carol", "dave", "eve", "frank")
     folder = tmp_path_factory.mktemp("indexing")
     server = Dovecot(runtime, IMAGES / "dovecot", host_platform(), folder, users)
     try:
@@ -197,10 +198,29 @@ def test_index_lost_or_damaged_is_made_again(indexing: Dovecot, damage: str) -> 
         client.expunge()
 
 
-def statistics(dovecot: Dovecot, user: str) -> str:
-    """How many messages the index of the INBOX has."""
+def statistics(dovecot: Dovecot, user: str, name: str = "messages") -> str:
+    """How many messages (or shards) the index of the INBOX has."""
     line = dovecot.container.exec(["/usr/bin/doveadm", "fts", "flatcurve", "stats", "-u", user, "INBOX"])
-    return next((one for one in line.output.decode().split() if one.startswith("messages=")), "")
+    return next((one for one in line.output.decode().split() if one.startswith(f"{name}=")), "")
+
+
+def test_index_of_many_parts_is_merged_at_night_and_not_by_a_session(indexing: Dovecot) -> None:
+    for number in range(5):
+        put(indexing, "frank", f"part{number}", message(f"part{number}", "Zerteiltes"))
+        assert len(search(indexing, "frank", "BODY", "zerteilt")) == number + 1
+        rotate = ["/usr/bin/doveadm", "fts", "flatcurve", "rotate", "-u", "frank", "INBOX"]
+        assert indexing.container.exec(rotate).code == 0
+    assert statistics(indexing, "frank", "shards") in ("shards=5", "shards=6")
+    now = [utc_now()]
+    chore = IndexingChore(indexing.folder / "mail", Log(io.StringIO()), lambda: now[0])
+    chore.turn()
+    now[0] += timedelta(days=1)
+    deadline = time.monotonic() + 60
+    while statistics(indexing, "frank", "shards") not in ("shards=1", "shards=2"):
+        assert time.monotonic() < deadline, indexing.container.logs().decode()[-2000:]
+        chore.turn()
+        time.sleep(0.1)
+    assert len(search(indexing, "frank", "BODY", "zerteilt")) == 5
 
 
 def indexed(dovecot: Dovecot, user: str, folder: str = "") -> bool:

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -100,12 +101,12 @@ def indexer(mail: Path) -> Iterator[Indexer]:
 
 
 @pytest.fixture
-def clock() -> list[float]:
-    return [1000.0]
+def clock() -> list[datetime]:
+    return [datetime(2026, 11, 23, 12, tzinfo=UTC)]
 
 
 @pytest.fixture
-def chore(mail: Path, clock: list[float]) -> IndexingChore:
+def chore(mail: Path, clock: list[datetime]) -> IndexingChore:
     return IndexingChore(mail, Log(io.StringIO()), lambda: clock[0])
 
 
@@ -113,13 +114,13 @@ ALL = [("ann", "INBOX"), ("ann", "Junk"), ("bob", "INBOX")]
 
 
 def test_all_folders_at_the_start_and_once_a_day(
-    chore: IndexingChore, indexer: Indexer, clock: list[float]
+    chore: IndexingChore, indexer: Indexer, clock: list[datetime]
 ) -> None:
     chore.turn()
     until(lambda: indexer.asked() == ALL, "all folders")
     assert indexer.lines[0] == "VERSION\tindexer-client\t1\t0"
     chore.turn()
-    clock[0] += 86_401
+    clock[0] += timedelta(days=1)
     chore.turn()
     until(lambda: indexer.asked() == ALL * 2, "all folders again")
 
@@ -159,7 +160,7 @@ def test_unanswered_is_asked_again(chore: IndexingChore, indexer: Indexer, mail:
 
 
 def test_index_that_cannot_be_written_is_removed_once_a_day(
-    chore: IndexingChore, indexer: Indexer, mail: Path, clock: list[float]
+    chore: IndexingChore, indexer: Indexer, mail: Path, clock: list[datetime]
 ) -> None:
     index, kept = (
         mail / "ann" / "Maildir" / ".Junk" / "fts-flatcurve",
@@ -192,7 +193,35 @@ def test_index_that_cannot_be_written_is_removed_once_a_day(
     # A full disk is not the index's fault: not again and again.
     fail(9)
     assert index.exists()
-    clock[0] += 86_401
+    clock[0] += timedelta(days=1)
     fail(3)
     assert not index.exists()
     assert kept.exists()
+
+
+def test_indexes_of_many_parts_are_merged_when_a_day_begins(
+    chore: IndexingChore, indexer: Indexer, mail: Path, clock: list[datetime]
+) -> None:
+    for mailbox, parts in (("ann", 4), ("bob", 3)):
+        for number in range(parts):
+            (mail / mailbox / "Maildir" / "fts-flatcurve" / f"index.{number}").mkdir(parents=True)
+    (mail / "bob" / "Maildir" / "fts-flatcurve" / "flatcurve-lock").touch()
+
+    def merged() -> list[str]:
+        return [line for line in indexer.lines if line.startswith("OPTIMIZE")]
+
+    chore.turn()
+    clock[0] += timedelta(hours=11)
+    chore.turn()
+    until(lambda: indexer.asked() == ALL, "all folders")
+    assert merged() == []
+    clock[0] += timedelta(hours=1)
+    chore.turn()
+    until(lambda: len(indexer.asked()) == 6, "all folders again")
+    # Only then: with a request of the other kind, the indexer would forget one of them.
+    until(lambda: chore.turn() or merged(), "merging")
+    assert merged() == ["OPTIMIZE\t0\tann\tINBOX"]
+    chore.arrived("ann", "INBOX")
+    chore.turn()
+    until(lambda: len(indexer.asked()) == 7, "one more")
+    assert len(merged()) == 1

@@ -10,14 +10,14 @@ import re
 import shutil
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import date, datetime
 from pathlib import Path
 
 from twinmail.errors import TransientError
 from twinmail.maildir import Maildir
 from twinmail.manifest import INBOX
-from twinmail.sync.log import Log
+from twinmail.sync.log import Log, utc_now
 
 # Seen from the folder of the mailboxes; conf/fts.conf of the Dovecot image listens there.
 PLACE = Path(".server") / "indexer"
@@ -26,8 +26,10 @@ HANDSHAKE = b"VERSION\tindexer-client\t1\t0\n"
 # src/lib-language/lang-indexer-status.h
 _FAILED, _COMPLETED = "-1", "1"
 _CONNECT_SECONDS = 5.0
-_DAY_SECONDS = 86_400.0
 _INDEX = "fts-flatcurve"
+# Each is an index of 5,000 messages, or of what was merged (fts-backend-flatcurve-xapian.cc).
+_PARTS = "[ic]*.[0-9]*"
+_MANY_PARTS = 4
 # So often in a row, a second apart, and it is the index.
 _FAILURES = 3
 _ENCODED = re.compile(r"&([A-Za-z0-9+,]*)-")
@@ -44,9 +46,12 @@ class IndexerAway(TransientError):
 class IndexingChore:
     """Asks the indexer of the mailboxes in *mail* for the folders that got mail since the last turn.
 
-    At the start, and once a day, it asks for all of them: mail that came while Dovecot was away is indexed,
-    and an index that cannot be written any more is noticed. Such a one is removed and made again; until then
-    Dovecot reads the messages instead.
+    At the start, and when a day (UTC) begins, it asks for all of them: mail that came while Dovecot was away
+    is indexed, and an index that cannot be written any more is noticed. Such a one is removed and made again;
+    until then Dovecot reads the messages instead.
+
+    When a day begins it also has indexes of many parts merged. Whoever searches a folder meanwhile waits, so
+    Dovecot does not do it by itself whenever a session ends.
     """
 
     name = "indexing"
@@ -54,16 +59,17 @@ class IndexingChore:
     seconds = 1.0
     prefix = ""
 
-    def __init__(self, mail: Path, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, mail: Path, log: Log, now: Callable[[], datetime] = utc_now) -> None:
         self._mail = mail
         self._log = log
-        self._clock = clock
+        self._now = now
         self._lock = threading.Lock()
         self._due: dict[Folder, None] = {}
-        self._all_asked: float | None = None
+        self._day: date | None = None
+        self._to_merge: set[str] = set()
         # In a row, by folder; and when the index of a folder was removed.
         self._failures: dict[Folder, int] = {}
-        self._removed: dict[Folder, float] = {}
+        self._removed: dict[Folder, date] = {}
         self._connection: socket.socket | None = None
         self._received = b""
         self._tag = 0
@@ -81,25 +87,32 @@ class IndexingChore:
         Raises:
             IndexerAway: said at the next turn again.
         """
-        now = self._clock()
-        if self._all_asked is None or now - self._all_asked > _DAY_SECONDS:
+        today = self._now().date()
+        if today != self._day:
             for mailbox, folder in _folders(self._mail):
                 self.arrived(mailbox, folder)
-            self._all_asked = now
+                parts = len(list(self._index(mailbox, folder).glob(_PARTS)))
+                if parts >= _MANY_PARTS and self._day is not None:
+                    self._to_merge.add(mailbox)
+            self._day = today
         try:
             self._receive()
             with self._lock:
                 due, self._due = self._due, {}
             # Asked before they are sent: what is not answered is asked again.
-            self._send(due)
+            # Not with others: of two requests for a folder the indexer makes one, of the second's kind.
+            merge = set() if due or self._asked else self._to_merge
+            self._send(due, merge)
+            self._to_merge -= merge
         except OSError as error:
             self._disconnect()
             raise IndexerAway(
                 f"{self._mail / PLACE}: {error.strerror or error}; start Dovecot with its image's settings"
             ) from error
 
-    def _send(self, due: Iterable[Folder]) -> None:
-        lines = []
+    def _send(self, due: Iterable[Folder], merge: Iterable[str]) -> None:
+        # One for a folder merges those of all folders (fts_backend_flatcurve_optimize).
+        lines = [f"OPTIMIZE\t0\t{mailbox}\tINBOX\n".encode() for mailbox in sorted(merge)]
         for mailbox, folder in due:
             self._tag += 1
             self._asked[str(self._tag)] = mailbox, folder
@@ -149,13 +162,16 @@ class IndexingChore:
     def _make_again(self, folder: Folder) -> None:
         """Remove an index that cannot be written, once a day: if the disk is full, it is not the index."""
         mailbox, name = folder
-        index = Maildir(self._mail / mailbox / "Maildir").folder(name) / _INDEX
-        if not index.is_dir() or self._clock() - self._removed.get(folder, -_DAY_SECONDS) < _DAY_SECONDS:
+        index, today = self._index(mailbox, name), self._now().date()
+        if not index.is_dir() or self._removed.get(folder) == today:
             return
         self._log.warning("index removed", mailbox=mailbox, folder=name, note="it is made again")
-        self._removed[folder] = self._clock()
+        self._removed[folder] = today
         shutil.rmtree(index, ignore_errors=True)
         self.arrived(mailbox, name)
+
+    def _index(self, mailbox: str, folder: str) -> Path:
+        return Maildir(self._mail / mailbox / "Maildir").folder(folder) / _INDEX
 
     def _disconnect(self) -> None:
         if self._connection is not None:
