@@ -74,6 +74,10 @@ class StoredObject(EphemeralS3StoredObject):  # type: ignore[misc]
 
     def _publish(self) -> None:
         if self._draft is not None:
+            # The provider compares this time with the object's: where they differ it takes the newest object,
+            # and a reader would get the length of one version with the octets of another.
+            self._modified = self.s3_object.internal_last_modified
+            os.utime(self.file.fileno(), ns=(self._modified, self._modified))
             self._draft.replace(self._path)
             self._draft = None
 
