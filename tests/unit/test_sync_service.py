@@ -194,6 +194,7 @@ def test_late_entry_that_fails_at_the_audit_is_tried_again(syncer: Syncer) -> No
     add(syncer, 1, seconds=-60)
     syncer.start(push=False)
     syncer.wait(1)
+    until(lambda: len(syncer.said("audited")) == 1, "the first audit")
     syncer.stop()
     add(syncer, 2, seconds=-3 * 86400)
     body_key = next(one for one in syncer.log.objects if one.endswith("/m2.eml"))
