@@ -125,6 +125,15 @@ def test_index_is_kept_only_where_it_is_on(either: Dovecot) -> None:
 def test_html_is_searched_by_its_words(either: Dovecot) -> None:
     put(either, "bob", "html", message("html", "<p class='decoration'>Über<b>raschung</b></p>", "text/html"))
     assert search(either, "bob", "BODY", "raschung") == {"html"}
+    # A word of a tag: without the index the source is what is read.
+    assert search(either, "bob", "BODY", "decoration") == (set() if either.full_text_search else {"html"})
+
+
+def test_what_the_index_does_differently_is_as_documented(either: Dovecot) -> None:
+    """More is found with it: without accents, and words that are not side by side."""
+    for text, found in (("Muller", "bill"), ("Wieviel Café", "accent")):
+        names = search(either, "ann", "BODY", text)
+        assert (found in names) == either.full_text_search, text
 
 
 def test_expunged_message_is_no_ghost(either: Dovecot) -> None:
