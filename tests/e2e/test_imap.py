@@ -16,38 +16,14 @@ from twinmail.local.state import LOOPBACK
 USER = "u39"
 
 # What Apple Mail, Thunderbird, K-9 and Roundcube look for; the registry of capabilities names the RFCs.
+# fmt: off
 WANTED = {
-    "IMAP4REV1",
-    "IDLE",
-    "ENABLE",
-    "CONDSTORE",
-    "QRESYNC",
-    "SPECIAL-USE",
-    "MOVE",
-    "UIDPLUS",
-    "QUOTA",
-    "COMPRESS=DEFLATE",
-    "LIST-EXTENDED",
-    "LIST-STATUS",
-    "ID",
-    "NAMESPACE",
-    "UNSELECT",
-    "CHILDREN",
-    "SORT",
-    "THREAD=REFERENCES",
-    "ESEARCH",
-    "SEARCHRES",
-    "BINARY",
-    "LITERAL+",
-    "SASL-IR",
-    "WITHIN",
-    "CONTEXT=SEARCH",
-    "NOTIFY",
-    "SNIPPET=FUZZY",
-    "PREVIEW",
-    "STATUS=SIZE",
-    "SAVEDATE",
+    "IMAP4REV1", "IDLE", "ENABLE", "CONDSTORE", "QRESYNC", "SPECIAL-USE", "MOVE", "UIDPLUS", "QUOTA",
+    "COMPRESS=DEFLATE", "LIST-EXTENDED", "LIST-STATUS", "ID", "NAMESPACE", "UNSELECT", "CHILDREN",
+    "SORT", "THREAD=REFERENCES", "ESEARCH", "SEARCHRES", "BINARY", "LITERAL+", "SASL-IR", "WITHIN",
+    "CONTEXT=SEARCH", "NOTIFY", "SNIPPET=FUZZY", "PREVIEW", "STATUS=SIZE", "SAVEDATE",
 }
+# fmt: on
 
 _NUMBERS = count()
 
