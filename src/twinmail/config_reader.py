@@ -16,6 +16,8 @@ _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"({_LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]")
 # RFC 5321 dot-string; quoted local parts are legal but nobody owns one, and SES rules cannot hold them.
 _LOCAL = re.compile(r"[a-z0-9!#$%&'/=?^_`{|}~-]+(\.[a-z0-9!#$%&'/=?^_`{|}~-]+)*")
+# The IAM user of the webmail has it (`twinmail.smtp_credentials.WEBMAIL`).
+RESERVED = "webmail"
 _PLATFORMS = ("linux/amd64", "linux/arm64")
 _SWITCHES = ("webmail", "submission", "full_text_search")
 # At least one message of the largest size, so that an empty mailbox takes any.
@@ -126,6 +128,8 @@ class Reader:
             key = f"mailboxes.{name}"
             if not _NAME.fullmatch(name):
                 self._problem(key, "expected a name of lower-case letters, digits, '.', '_' and '-'")
+            if name == RESERVED:
+                self._problem(key, "the webmail's own name; choose another")
             body = self._table(key, body)
             self._unknown(f"{key}.", body, ("addresses", "full_name", "quota_bytes"))
             addresses = self._strings(f"{key}.addresses", body.get("addresses")) if body else ()

@@ -165,6 +165,11 @@ def test_receipt_rule_matches_whole_domains_only_where_there_is_a_catch_all() ->
         ),
         (
             "[mailboxes.bob]",
+            "[mailboxes.webmail]",
+            "twinmail.toml: mailboxes.webmail: the webmail's own name; choose another",
+        ),
+        (
+            "[mailboxes.bob]",
             "[mailboxes.Bob]",
             "twinmail.toml: mailboxes.Bob: expected a name of lower-case letters, digits, '.', '_' and '-'",
         ),

@@ -84,6 +84,10 @@ class TestWhoMayWriteAsWhom:
     def test_a_header_that_is_not(self, head: str) -> None:
         assert refusal(CONFIG, "ann", "ann@example.org", f"{head}\r\n\r\nx".encode())
 
+    def test_a_header_that_nobody_looks_through(self) -> None:
+        long = b"From: ann@example.org\r\n" + b"X: y\r\n" * 50_000 + b"Bcc: a@b\r\n\r\nx"
+        assert "longer than 262144 octets" in refusal(CONFIG, "ann", "ann@example.org", long)
+
     def test_the_answer_names_an_address_that_works(self) -> None:
         told = refusal(CONFIG, "bob", "ann@example.org", LETTER)
         assert told == "ann@example.org is not an address of bob, which may send from bob@example.org"

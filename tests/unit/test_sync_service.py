@@ -47,10 +47,17 @@ class Syncer:
         self.service: Service | None = None
         self.code: int | None = None
 
-    def start(self, push: bool = True, poll: bool = True, poll_seconds: float = 0.05) -> "Syncer":
+    def start(
+        self, push: bool = True, poll: bool = True, poll_seconds: float = 0.05, chores: Any = None
+    ) -> "Syncer":
         options = Options("primary", self.mail, self.state, poll=poll, poll_seconds=poll_seconds)
         service = self.service = Service(
-            CONFIG, options, self.log, self.queue if push else None, Log(self._output)
+            CONFIG,
+            options,
+            self.log,
+            self.queue if push else None,
+            Log(self._output),
+            chores or (lambda ledger, carrier: ()),
         )
 
         def run() -> None:
@@ -431,3 +438,28 @@ def test_pauses_grow_to_a_cap_with_full_jitter() -> None:
 def test_bucket_of_the_simulator_is_the_configured_one() -> None:
     assert CONFIG.bucket == BUCKET
     assert timedelta(seconds=Options("x", Path(), Path()).poll_seconds) == timedelta(minutes=1)
+
+
+def test_a_group_of_chores_that_hangs_holds_back_no_other(syncer: Syncer) -> None:
+    class Hanging:
+        name, seconds, prefix = "hanging", 0.01, "state/"
+        entered, leave = threading.Event(), threading.Event()
+
+        def turn(self) -> None:
+            self.entered.set()
+            assert self.leave.wait(30)
+
+    class Urgent:
+        name, seconds, prefix = "urgent", 3600.0, "state/accounts"
+        turns = 0
+
+        def turn(self) -> None:
+            self.turns += 1
+
+    hanging, urgent = Hanging(), Urgent()
+    syncer.start(chores=lambda ledger, carrier: [[urgent], [hanging]])
+    assert hanging.entered.wait(10)
+    syncer.queue.send(event("state/accounts.json"))
+    until(lambda: urgent.turns == 2, "the turn that was announced")
+    until(lambda: set(syncer.status["chores"]) == {"urgent", "hanging"}, "both in the status")
+    hanging.leave.set()

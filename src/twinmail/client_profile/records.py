@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from twinmail.client_profile.site import IMAPS, SUBMISSIONS, Site
+from twinmail.client_profile.site import IMAPS, SUBMISSION, SUBMISSIONS, Site
 from twinmail.config import Config
 
 TTL = 3600
@@ -69,6 +69,10 @@ def _of_domain(config: Config, site: Site, domain: str) -> tuple[Record, ...]:
         found.append(
             _service("_submissions", domain, preference, one.host, SUBMISSIONS, "sending over TLS (RFC 8314)")
         )
+    # The old name of the port with STARTTLS: SES has one, our own servers have not.
+    starttls = "0 0 0 ." if site.relays else f"0 1 {SUBMISSION} {site.ses.host}."
+    purpose = "not offered (RFC 6186)" if site.relays else "sending with STARTTLS (RFC 6186)"
+    found.append(Record(f"_submission._tcp.{domain}", "SRV", starttls, purpose))
     if site.webmail:
         web = site.webmail.removeprefix("https://")
         digest = hashlib.sha256(mta_sts_policy(config)).hexdigest()[:20]

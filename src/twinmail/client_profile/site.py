@@ -9,6 +9,7 @@ from twinmail.config import Config
 
 IMAPS = 993
 SUBMISSIONS = 465
+SUBMISSION = 587
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ def refusal(config: Config, mailbox: str, mail_from: str, message: bytes) -> str
 
     Every address of From and of Sender must be its own (RFC 5322, 3.6.2), and From must be there once.
     """
+    if len(header_block(message[:HEADER_BYTES])) == HEADER_BYTES:
+        # What is beyond would be looked at by nobody, and seen by all.
+        return f"the header is longer than {HEADER_BYTES} octets"
     own = config.primary_address(mailbox) or "nothing: it has no address of its own"
     if mail_from and not may_write_as(config, mailbox, mail_from):
         return f"{mail_from} is not an address of {mailbox}, which may send from {own}"

@@ -15,6 +15,12 @@ from twinmail.smtp_credentials import Credential
 
 SECONDS = 60.0
 
+SCAN_SECONDS = 150.0
+"""For the answer to the message itself, which SES scans first; to give up early has a message sent twice.
+
+RFC 5321 (4.5.3.2.6) asks for more, but Dovecot waits three minutes for us.
+"""
+
 # ``250 Ok 0107…-000000``: SES's id of the message is the last word.
 _TAKEN = re.compile(rb"(?:^|\s)([A-Za-z0-9][A-Za-z0-9_-]{15,127})\s*$")
 
@@ -55,6 +61,8 @@ class SmtpSending:
             raise Refused(f"message from {source}: SES takes addresses in ASCII only") from error
         except (OSError, smtplib.SMTPException) as error:
             raise NotSent(f"SES did not take the message from {source}: {error}") from error
+        if client.sock is not None:
+            client.sock.settimeout(SCAN_SECONDS)
         try:
             code, answer = client.data(data)
         except smtplib.SMTPDataError as error:

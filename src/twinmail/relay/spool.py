@@ -8,6 +8,7 @@ A ``.new`` that a crash left is dropped at the start: its client sends the messa
 
 import os
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ class Spool:
         self._mail = mail
         self._folder = mail / PLACE
         self._region = region
+        # The request's own thread and the retries meet here; one file must not be written twice at once.
+        self._settling = threading.Lock()
 
     def open(self) -> None:
         """Make the folder, and drop what a crash left undecided.
@@ -86,6 +89,11 @@ class Spool:
         Raises:
             NotWritten: transient; it stays owed.
         """
+        with self._settling:
+            if owed.exists():
+                self._settle(owed)
+
+    def _settle(self, owed: Path) -> None:
         ses_id, _, mailbox = owed.name.partition("~")
         maildir = Maildir(self._mail / mailbox / "Maildir")
         try:

@@ -88,23 +88,28 @@ def main(arguments: Sequence[str], log: Log) -> int:
     answers = Answers(config, state, source, SesSending(aws.client("ses", SETTINGS)), told.server, log)
     shared = SharedSettings(told.server, config.mailboxes, told.mail, told.state, state, log)
 
-    def chores(ledger: Ledger, carrier: Carrier) -> list[Chore]:
-        """What this server does besides carrying messages, in the order of their turns."""
+    def chores(ledger: Ledger, carrier: Carrier) -> list[list[Chore]]:
+        """What this server does besides carrying messages: groups, each in the order of its turns.
+
+        A password that is revoked must not wait for SES or for a large download.
+        """
         sent = SentSettle(config, told.mail, log)
         indexing = IndexingChore(told.mail, log) if config.servers[told.server].full_text_search else None
         if indexing is not None:
             carrier.arrived = indexing.arrived
         return [
-            *([indexing] if indexing else []),
-            AccountsChore(state, told.mail, log, Sessions(told.mail).end),
-            QuotaChore(config, told.server, told.mail, carrier, log),
-            SettingsLook(shared),
-            SettingsPull(shared, told.poll_seconds),
-            JunkLook(config, told.mail, told.state, ledger, shared, log),
-            answers,
-            FilterNotices(decisions, ledger, told.mail, partial(recipient_of, config, ()), log),
-            sent,
-            SentPull(state, sent, log),
+            [AccountsChore(state, told.mail, log, Sessions(told.mail).end)],
+            [
+                *([indexing] if indexing else []),
+                QuotaChore(config, told.server, told.mail, carrier, log),
+                SettingsLook(shared),
+                SettingsPull(shared, told.poll_seconds),
+                JunkLook(config, told.mail, told.state, ledger, shared, log),
+                answers,
+                FilterNotices(decisions, ledger, told.mail, partial(recipient_of, config, ()), log),
+                sent,
+                SentPull(state, sent, log),
+            ],
         ]
 
     desk = Desk(

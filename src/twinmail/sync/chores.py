@@ -1,7 +1,7 @@
 """Chores: what a server does besides carrying messages, each now and then and when the log announces it.
 
-One thread does them one after the other, so they need no locks among themselves, and a slow one never holds
-mail back.
+Each group of them has one thread, which does them one after the other: they need no locks among themselves,
+and a slow one holds back neither mail nor another group.
 """
 
 import threading

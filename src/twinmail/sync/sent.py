@@ -84,7 +84,8 @@ class SentSettle:
         limit = utc_now() - WINDOW
         self._records = {key: one for key, one in self._records.items() if one.at > limit}
         troubles = []
-        for mailbox in {name for one in self._records.values() for name in one.mailboxes}:
+        names = {name for one in self._records.values() for name in one.mailboxes}
+        for mailbox in names & set(self._config.mailboxes):
             try:
                 self._look(mailbox)
             except (TwinmailError, OSError) as error:
@@ -102,8 +103,7 @@ class SentSettle:
         copies = self._copies(mailbox, folder, min(one.at for one in records) - _EARLY)
         for record in records:
             told = settle(record.message_id, message_id(record.ses_id, self._config.region), copies)
-            if told is not None:
-                self._settle(maildir, record, told)
+            if told is not None and self._settle(maildir, record, told):
                 self._log.info(
                     "sent copy settled",
                     mailbox=mailbox,
@@ -134,14 +134,14 @@ class SentSettle:
         self._seen[mailbox] = seen
         return sorted(copies, key=lambda one: one.file)
 
-    def _settle(self, maildir: Maildir, record: SentRecord, told: Settlement) -> None:
-        """The new copy first, durably; then those that it replaces go."""
+    def _settle(self, maildir: Maildir, record: SentRecord, told: Settlement) -> bool:
+        """The new copy first, durably; then the replaced ones go. False if the folder changed meanwhile."""
         folder = maildir.folder(SENT)
         gone = list(told.remove)
         if told.rewrite:
             source = _find(folder, told.keep.file)
             if source is None:
-                return
+                return False
             new_id = message_id(record.ses_id, self._config.region)
             # INTERNALDATE is the file's time, and stays.
             arrived = datetime.fromtimestamp(source.stat().st_mtime, UTC)
@@ -166,6 +166,7 @@ class SentSettle:
                 sync_folder(folder / part)
         except OSError as error:
             raise NotWritten(f"{folder}: {error.strerror}; check the disk") from error
+        return True
 
 
 class SentPull:

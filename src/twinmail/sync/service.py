@@ -59,7 +59,7 @@ class Service:
         source: Source,
         queue: Queue | None,
         log: Log,
-        chores: Callable[[Ledger, Carrier], Sequence[Chore]] = lambda ledger, carrier: (),
+        chores: Callable[[Ledger, Carrier], Sequence[Sequence[Chore]]] = lambda ledger, carrier: (),
         decisions: Decisions | None = None,
     ) -> None:
         self._config = config
@@ -69,7 +69,7 @@ class Service:
         self._log = log
         self._make_chores = chores
         self._decisions = decisions
-        self._chores: Chores | None = None
+        self._chores: tuple[Chores, ...] = ()
         self._outages = {name: Outage(name, log) for name in ("s3", "sqs", "disk")}
         self._stopping = threading.Event()
         self._carrier: Carrier | None = None
@@ -102,8 +102,9 @@ class Service:
             quotas=Quotas(self._options.mail, partial(quota_of, self._config)),
             decisions=self._decisions,
         )
-        chores = self._chores = Chores(self._make_chores(ledger, carrier), self._log)
-        self._start("chores", chores.run)
+        self._chores = tuple(Chores(group, self._log) for group in self._make_chores(ledger, carrier))
+        for chores in self._chores:
+            self._start("chores", chores.run)
         if self._queue is not None:
             self._push = Push(
                 self._queue,
@@ -112,7 +113,7 @@ class Service:
                 self._log,
                 self._outages["sqs"],
                 self._options.checkpoint,
-                chores.poke,
+                self._poke,
             )
             self._start("push", self._push.run)
         if self._options.poll:
@@ -120,7 +121,8 @@ class Service:
             self._start("poll", self._poll.run)
         self._stopping.wait()
         deadline = time.monotonic() + STOP_SECONDS
-        chores.stop()
+        for chores in self._chores:
+            chores.stop()
         ended = carrier.stop(STOP_SECONDS)
         if self._push is not None:
             ended = self._push.drain(deadline - time.monotonic()) and ended
@@ -145,7 +147,7 @@ class Service:
             "backlog": (progress.in_flight if progress else 0) + (poll.latest.unfinished if poll else 0),
             "retrying": dict(list(progress.retrying.items())[:_SHOWN]) if progress else {},
             "last": progress.last if progress else None,
-            "chores": self._chores.status() if self._chores else {},
+            "chores": {name: told for one in self._chores for name, told in one.status().items()},
             "filters": dict(self._decisions.counts) if self._decisions else {},
             "broken_scripts": {one.mailbox: one.text for one in self._decisions.latest.values()}
             if self._decisions
@@ -162,6 +164,10 @@ class Service:
             except NotWritten as error:
                 shown["ledger"] = str(error)
         return shown
+
+    def _poke(self, key: str) -> None:
+        for chores in self._chores:
+            chores.poke(key)
 
     def _ready(self) -> bool:
         if self._stopping.is_set():

@@ -56,7 +56,8 @@ $config['smtp_conn_options'] = $tls($site['smtp']);
 $config['smtp_user'] = $sender['user'];
 $config['smtp_pass'] = $sender['password'];
 $config['smtp_auth_type'] = 'PLAIN';
-$config['smtp_timeout'] = 60;
+// SES scans a message before it answers; to give up early would have it sent twice. nginx waits 180 s.
+$config['smtp_timeout'] = 170;
 $config['smtp_log'] = false;
 $config['identities_level'] = 1;
 // Sending a message on unchanged would carry the address of its author.
