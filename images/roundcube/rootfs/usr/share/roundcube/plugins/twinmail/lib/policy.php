@@ -67,6 +67,9 @@ final class twinmail_policy
     {
         // Ours and the message's take turns.
         $pieces = explode("<!--$this->fence-->", $content);
+        if (count($pieces) % 2 === 0) {
+            throw new LogicException('half a fence around a message: something cut the page');
+        }
         $handlers = [];
         foreach ($pieces as $number => $piece) {
             $ours = $number % 2 === 0;
