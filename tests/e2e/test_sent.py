@@ -17,8 +17,9 @@ import pytest
 
 from tests.e2e.conftest import SERVERS, Running
 from tests.e2e.people import stranger, wait
+from tests.e2e.test_sending import Commands
 from twinmail.local import services
-from twinmail.local.state import LOOPBACK
+from twinmail.local.state import LOOPBACK, Claim
 from twinmail.smtp_credentials import smtp_password
 
 ME, YOU, THIRD = "u12@example.org", "u13@example.org", "u14@example.org"
@@ -240,6 +241,31 @@ def test_login_by_address_and_a_tagged_sender(running: Running) -> None:
     with by_relay(running, "backup", "u12@example.org") as client:
         client.sendmail("u12+shop@example.org", [YOU], letter.octets())
     one_copy(running, "backup", letter)
+
+
+def test_an_app_password_sends_until_it_is_revoked(running: Running) -> None:
+    claim = Claim(running.state)
+    assert claim.take()
+    try:
+        commands = Commands(running)
+        password = str(commands.json("app-password", "add", "u12", "--label", "phone")["password"])
+
+        def taken() -> bool:
+            try:
+                by_relay(running, "primary", "u12", password).quit()
+            except smtplib.SMTPException:
+                return False
+            return True
+
+        wait(taken, "login with the app password")
+        letter = Letter()
+        with by_relay(running, "primary", "u12", password) as client:
+            client.sendmail(ME, [YOU], letter.octets())
+        one_copy(running, "primary", letter)
+        commands.json("app-password", "revoke", "u12", "phone")
+        wait(lambda: not taken(), "the end of the app password")
+    finally:
+        claim.release()
 
 
 def test_a_blind_recipient_is_seen_by_the_sender_alone(running: Running) -> None:

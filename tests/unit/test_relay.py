@@ -1,10 +1,11 @@
 """The relay's parts: who may write as whom, what leaves, what SES says, and the copy that is owed."""
 
 import asyncio
+import io
 import os
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from twinmail.durable_file import NotWritten
 from twinmail.local import pki
 from twinmail.outgoing import MaybeSent, NotSent, Refused
 from twinmail.relay.sender import author, may_write_as, refusal, without_blind_copies
+from twinmail.relay.server import Relay
 from twinmail.relay.ses_smtp import SmtpSending
 from twinmail.relay.spool import Spool
 from twinmail.smtp_credentials import Credential
+from twinmail.sync.log import Log
 
 SES_ID = "0107018fabcdef01-1b2c3d4e-0000-4000-8000-123456789abc-000000"
 LETTER = b"From: Ann <ann@example.org>\r\nMessage-ID: <a@client>\r\nSubject: x\r\n\r\nbody\r\n"
@@ -289,3 +292,58 @@ class TestSpool:
         (tmp_path / "ann").unlink()
         spool.settle(owed)
         assert len(copies(tmp_path)) == 1
+
+    def test_a_name_that_the_disk_does_not_take_is_tried_again(
+        self, spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        held = spool.hold(LETTER)
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "rename", lambda *_: os.open("/nowhere/at/all", os.O_RDONLY))
+            with pytest.raises(NotWritten):
+                spool.sent(held, SES_ID, "ann")
+            assert spool.owed() == []
+        for owed in spool.owed():
+            spool.settle(owed)
+        assert len(copies(tmp_path)) == 1
+
+    def test_one_that_cannot_be_read_is_trouble_of_the_disk(
+        self, spool: Spool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        owed = spool.sent(spool.hold(LETTER), SES_ID, "ann")
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "open", lambda *_, **__: os.open("/nowhere/at/all", os.O_RDONLY))
+            with pytest.raises(NotWritten):
+                spool.settle(owed)
+        assert spool.owed() == [owed]
+
+    def test_what_a_crash_left_half_written_goes(self, spool: Spool, tmp_path: Path) -> None:
+        left = tmp_path / ".server" / "relay" / ".0123.new.x7"
+        left.write_bytes(b"half")
+        spool.open()
+        assert not left.exists()
+
+
+class Taking:
+    """SES that takes everything, and then something else breaks."""
+
+    def send(self, source: str, destinations: Sequence[str], data: bytes) -> str:
+        return SES_ID
+
+
+def test_after_ses_took_it_nothing_but_250_is_answered(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = io.StringIO()
+    relay = Relay(CONFIG, Taking(), spool, Log(log))
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Spool, "settle", broken)
+        answer = relay.relay("ann", "ann@example.org", ("bob@example.com",), LETTER)
+    assert answer == f"250 2.0.0 Ok {SES_ID}"
+    assert "no copy yet" in log.getvalue()
+    (owed,) = spool.owed()
+    spool.settle(owed)
+    assert len(copies(tmp_path)) == 1

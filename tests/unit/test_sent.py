@@ -234,6 +234,16 @@ class TestChore:
         office.pull.turn()
         assert office.copies() == []
 
+    def test_what_the_user_moved_elsewhere_stays_there_as_it_is(self, office: Office) -> None:
+        copy = office.store("1.M1.host")
+        archive = office.folder.with_name(".Archive") / "cur"
+        archive.mkdir(parents=True)
+        moved = copy.rename(archive / copy.name)
+        office.event()
+        office.pull.turn()
+        assert moved.read_bytes() == MESSAGE
+        assert office.copies() == []
+
     def test_other_mail_stays_untouched(self, office: Office) -> None:
         other = MESSAGE.replace(b"abc@client", b"def@client")
         kept = office.store("1.M1.host", other)

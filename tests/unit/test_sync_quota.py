@@ -386,10 +386,10 @@ def test_service_acknowledges_goes_on_and_shows_it(tmp_path: Path) -> None:
     mail.mkdir()
     lines = Log(output)
 
-    def chores(ledger: Ledger, carrier: Carrier) -> list[QuotaChore]:
+    def chores(ledger: Ledger, carrier: Carrier) -> list[list[QuotaChore]]:
         chore = QuotaChore(SMALL, "primary", mail, carrier, lines)
         chore.seconds = 0.05
-        return [chore]
+        return [[chore]]
 
     options = Options("primary", mail, tmp_path / "state", poll_seconds=0.05)
     service = Service(SMALL, options, log, queue, lines, chores)

@@ -93,7 +93,7 @@ def _retry(spool: Spool, log: Log) -> None:
         try:
             spool.settle(owed)
             log.info("copy written", file=owed.name)
-        except NotWritten as error:
+        except Exception as error:  # noqa: BLE001 - one file must not keep the others, nor end the relay
             log.error("no copy yet", file=owed.name, error=str(error))
 
 

@@ -117,8 +117,8 @@ class Relay:
         self._log.info("sent", mailbox=mailbox, ses_id=ses_id, recipients=len(rcpt_to), size=len(message))
         try:
             self._spool.settle(self._spool.sent(held, ses_id, mailbox))
-        except NotWritten as error:
-            # The message is on its way: the client must not send it again. The copy is tried again.
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message is on its way
+            # The client must not send it again. The copy is tried again.
             self._log.error("no copy yet", mailbox=mailbox, ses_id=ses_id, error=str(error))
         return f"250 2.0.0 Ok {ses_id}"
 

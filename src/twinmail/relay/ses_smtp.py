@@ -15,10 +15,10 @@ from twinmail.smtp_credentials import Credential
 
 SECONDS = 60.0
 
-SCAN_SECONDS = 150.0
+SCAN_SECONDS = 300.0
 """For the answer to the message itself, which SES scans first; to give up early has a message sent twice.
 
-RFC 5321 (4.5.3.2.6) asks for more, but Dovecot waits three minutes for us.
+RFC 5321 (4.5.3.2.6) asks for 10 minutes, which is what Dovecot waits for the whole of it.
 """
 
 # ``250 Ok 0107…-000000``: SES's id of the message is the last word.

@@ -36,6 +36,8 @@ class Spool:
         self._region = region
         # The request's own thread and the retries meet here; one file must not be written twice at once.
         self._settling = threading.Lock()
+        # Sent, but the disk did not take the new name: what it must become, by file.
+        self._unmarked: dict[Path, Path] = {}
 
     def open(self) -> None:
         """Make the folder, and drop what a crash left undecided.
@@ -45,8 +47,10 @@ class Spool:
         """
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in self._folder.glob("*.new"):
-                path.unlink()
+            # And what a crash left of writing one.
+            for pattern in ("*.new", ".*.new.*"):
+                for path in self._folder.glob(pattern):
+                    path.unlink()
         except OSError as error:
             raise NotWritten(f"{self._folder}: {error.strerror}; mend its mode") from error
 
@@ -69,18 +73,27 @@ class Spool:
         """SES took it as *ses_id*: from now on its copy is owed to *mailbox*.
 
         Raises:
-            NotWritten: transient; a rename needs no space, so the disk is in trouble.
+            NotWritten: transient; a rename needs no space, so the disk is in trouble. `owed` tries it again.
         """
         path = self._folder / f"{ses_id}~{mailbox}"
+        self._unmarked[held] = path
+        self._mark(held, path)
+        return path
+
+    def _mark(self, held: Path, path: Path) -> None:
         try:
-            held.rename(path)
+            if not path.exists():
+                held.rename(path)
             sync_folder(self._folder)
         except OSError as error:
             raise NotWritten(f"{path}: {error.strerror}; check the disk") from error
-        return path
+        self._unmarked.pop(held, None)
 
     def owed(self) -> list[Path]:
         """Copies that are not in their Sent folder yet."""
+        for held, path in list(self._unmarked.items()):
+            with suppress(NotWritten):
+                self._mark(held, path)
         return sorted(path for path in self._folder.glob("*~*") if not path.name.startswith("."))
 
     def settle(self, owed: Path) -> None:
@@ -90,16 +103,16 @@ class Spool:
             NotWritten: transient; it stays owed.
         """
         with self._settling:
-            if owed.exists():
-                self._settle(owed)
+            try:
+                if owed.exists():
+                    self._settle(owed)
+            except OSError as error:
+                raise NotWritten(f"{owed}: {error.strerror}; check the disk") from error
 
     def _settle(self, owed: Path) -> None:
         ses_id, _, mailbox = owed.name.partition("~")
         maildir = Maildir(self._mail / mailbox / "Maildir")
-        try:
-            arrived = datetime.fromtimestamp(int(owed.stat().st_mtime), UTC)
-        except OSError as error:
-            raise NotWritten(f"{owed}: {error.strerror}; check the disk") from error
+        arrived = datetime.fromtimestamp(int(owed.stat().st_mtime), UTC)
         new_id = message_id(ses_id, self._region)
         staged = maildir.stage(ses_id, _pieces(owed, new_id), arrived)
         try:

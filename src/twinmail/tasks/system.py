@@ -143,6 +143,10 @@ def _print_table(system: Any, delivered: dict[str, int], once: bool) -> None:
         "SMTP in (the Internet's side)": f"127.0.0.1:{system.ports['edge']}",
         "SMTP out (SSL/TLS)": f"127.0.0.1:{system.ports['submissions']}",
         "SMTP out (STARTTLS)": f"127.0.0.1:{system.ports['submission']}",
+        **{
+            f"SMTP out ({server})": f"127.0.0.1:{system.ports[f'{server}-submission']}, the password above"
+            for server in system.relays
+        },
         "LocalStack": system.endpoint,
         "runtime": system.runtime.name,
     }
