@@ -22,7 +22,8 @@ def function(account: Account) -> str:
     return account.make_function()
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: it takes what is sent out of LocalStack, where other modules look for it.
+@pytest.fixture(scope="module")
 def edge(account: Account) -> Iterator[EdgeProcess]:
     with running_edge(account.endpoint, ["--region", REGION]) as running:
         yield running
