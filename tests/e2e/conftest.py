@@ -28,6 +28,9 @@ def configuration() -> str:
         "bob": ["bob@example.org"],
         "carol": ["carol@example.net", "*@example.net"],
         "corpus": ["corpus@example.org"],
+        # Of clients that copy within a folder, where two messages then share a GUID.
+        "clients": ["clients@example.org"],
+        "stress": ["stress@example.org"],
         **{name: [f"{name}@example.org"] for name in CROWD},
     }
     tables = "\n".join(

@@ -13,7 +13,7 @@ from tests.e2e.imap_session import Session
 from tests.e2e.mail import Client
 from twinmail.local.state import LOOPBACK
 
-USER = "u39"
+USER = "clients"
 
 # What Apple Mail, Thunderbird, K-9 and Roundcube look for; the registry of capabilities names the RFCs.
 # fmt: off

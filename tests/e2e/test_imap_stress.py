@@ -20,7 +20,7 @@ from tests.e2e.conftest import SERVERS, Running
 from tests.e2e.imap_session import Answer, Session
 from twinmail.local.state import LOOPBACK
 
-USER = "u38"
+USER = "stress"
 CLIENTS = 4
 COMMANDS = 300
 DELIVERED = 20
