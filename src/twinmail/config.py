@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from twinmail.errors import ConfigError
+from twinmail.production import Budget, Dns, Kubernetes, Lightsail, Retention
 
 FILE = "twinmail.toml"
 
@@ -41,6 +42,9 @@ class Server:
         webmail: whether it serves Roundcube.
         submission: whether it takes mail from clients and sends it on to SES.
         full_text_search: whether it keeps an index of the words in messages.
+        addresses: where it is reached, if AWS does not know: IP addresses, or one other name of it.
+        lightsail: the machine that AWS rents us for it.
+        kubernetes: the cluster that runs it.
     """
 
     name: str
@@ -49,6 +53,9 @@ class Server:
     webmail: bool = False
     submission: bool = False
     full_text_search: bool = True
+    addresses: tuple[str, ...] = ()
+    lightsail: Lightsail | None = None
+    kubernetes: Kubernetes | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ class Config:
 
     Attributes:
         aliases: mailbox names by address.
+        operator: address of the person who is told of alarms, of the budget and by certificate authorities.
     """
 
     region: str
@@ -82,6 +90,10 @@ class Config:
     aliases: Mapping[str, tuple[str, ...]]
     servers: Mapping[str, Server]
     limits: Limits = field(default_factory=Limits)
+    operator: str | None = None
+    budget: Budget = field(default_factory=Budget)
+    retention: Retention = field(default_factory=Retention)
+    dns: Dns = field(default_factory=Dns)
 
     @classmethod
     def load(cls, path: Path) -> "Config":

@@ -6,6 +6,7 @@ from typing import Any
 
 from twinmail.config import Config, Limits, Mailbox, Server
 from twinmail.errors import ConfigError
+from twinmail.production_reader import MACHINE, ProductionReader
 
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
 _STACK = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -37,7 +38,7 @@ class Reader:
         Raises:
             ConfigError: all problems together, one line each.
         """
-        known = ("region", "stack", "bucket", "domains", "mailboxes", "aliases", "servers", "limits")
+        known = tuple(Config.__dataclass_fields__)
         self._unknown("", document, known)
         region = self._text(document, "region", _REGION, "an AWS region such as eu-central-1")
         stack = self._text(document, "stack", _STACK, "lower-case letters, digits and '-'")
@@ -48,9 +49,27 @@ class Reader:
         aliases = self._aliases(document.get("aliases", {}), domains, mailboxes, owners)
         servers = self._servers(document.get("servers"))
         limits = self._limits(document.get("limits", {}))
+        production = ProductionReader(self._problem)
+        operator = production.operator(document.get("operator"))
+        budget = production.budget(document.get("budget", {}))
+        retention = production.retention(document.get("retention", {}))
+        dns = production.dns(document.get("dns", {}))
         if self.problems:
             raise ConfigError(self.source, self.problems)
-        return Config(region, stack, bucket, domains, mailboxes, aliases, servers, limits)
+        return Config(
+            region,
+            stack,
+            bucket,
+            domains,
+            mailboxes,
+            aliases,
+            servers,
+            limits,
+            operator,
+            budget,
+            retention,
+            dns,
+        )
 
     def _problem(self, key: str, text: str) -> None:
         self.problems.append(f"{self.source}: {key}: {text}")
@@ -177,18 +196,18 @@ class Reader:
             if not _SERVER.fullmatch(name):
                 self._problem(key, "expected a name of lower-case letters, digits and '-'")
             body = self._table(key, body)
-            self._unknown(f"{key}.", body, ("platform", "host", *_SWITCHES))
+            self._unknown(f"{key}.", body, ("platform", "host", *_SWITCHES, *MACHINE))
             platform = body.get("platform")
             if platform not in _PLATFORMS:
                 self._problem(f"{key}.platform", f"expected {' or '.join(_PLATFORMS)}, got {platform!r}")
             host = self._text(body, "host", _DOMAIN, "a host name", f"{key}.")
-            switches = {}
+            values: dict[str, Any] = ProductionReader(self._problem).machine(f"{key}.", body)
             for switch in _SWITCHES:
                 value = body.get(switch, getattr(Server, switch))
                 if not isinstance(value, bool):
                     self._problem(f"{key}.{switch}", f"expected true or false, got {value!r}")
-                switches[switch] = value is True
-            servers[name] = Server(name, str(platform), host, **switches)
+                values[switch] = value is True
+            servers[name] = Server(name, str(platform), host, **values)
         return servers
 
     def _limits(self, value: Any) -> Limits:

@@ -6,6 +6,7 @@ import pytest
 
 from twinmail.config import Config, Environment
 from twinmail.errors import ConfigError
+from twinmail.production import Budget, Dns, Kubernetes, Lightsail, Retention
 
 GOOD = """
 region = "eu-central-1"
@@ -75,6 +76,75 @@ def test_a_server_has_search_unless_switched_off_and_the_rest_only_when_switched
     assert (server.webmail, server.submission, server.full_text_search) == (True, True, False)
 
 
+def test_production_has_defaults_and_a_server_runs_in_one_place() -> None:
+    config = Config.parse(GOOD)
+    assert config.operator is None
+    assert (config.budget, config.retention, config.dns) == (Budget(), Retention(), Dns())
+    server = Config.parse(GOOD + 'addresses = ["192.0.2.1", "2001:db8::1"]\n[servers.primary.lightsail]\n')
+    assert server.servers["primary"].lightsail == Lightsail()
+    assert server.servers["primary"].addresses == ("192.0.2.1", "2001:db8::1")
+    kubernetes = Config.parse(
+        GOOD
+        + '[servers.primary.kubernetes]\ncontext = "pi"\ncomponents = ["cert-manager"]\nstorage_gb = 20\n'
+    ).servers["primary"]
+    assert kubernetes.kubernetes == Kubernetes(context="pi", storage_gb=20, components=("cert-manager",))
+    assert kubernetes.lightsail is None
+
+
+@pytest.mark.parametrize(
+    ("added", "expected"),
+    [
+        (
+            "lightsail = {}\nkubernetes = {}",
+            "servers.primary.kubernetes: a server runs in one place; lightsail is",
+        ),
+        ("lightsail = 1", "servers.primary.lightsail: expected a table, got 1"),
+        (
+            "[servers.primary.lightsail]\nsize = 1",
+            "servers.primary.lightsail.size: unknown key; known here: bundle",
+        ),
+        (
+            '[servers.primary.lightsail]\nssh_from = ["home"]',
+            "servers.primary.lightsail.ssh_from: expected networks",
+        ),
+        (
+            "[servers.primary.lightsail]\nsnapshot_hour = 24",
+            "snapshot_hour: expected a whole number 0 to 23, got 24",
+        ),
+        (
+            '[servers.primary.kubernetes]\ncomponents = ["ingress"]',
+            "components: unknown 'ingress'; known: cert-",
+        ),
+        ('[servers.primary.kubernetes]\nnamespace = "a b"', "namespace: expected a DNS label, got 'a b'"),
+        (
+            'addresses = ["192.0.2.1", "home.example.org"]',
+            "expected IP addresses, or one host name alone, got 'home",
+        ),
+        ('addresses = "192.0.2.1"', "servers.primary.addresses: expected a list of strings, got '192.0.2.1'"),
+        ('[dns]\ndmarc = "yes"', "dns.dmarc: expected none or quarantine or reject, got 'yes'"),
+        ("[dns]\nfailover = 1", "dns.failover: expected true or false, got 1"),
+        ("[budget]\nmonth_usd = 0", "budget.month_usd: expected a number 0.01 to 100000, got 0"),
+        ("[budget]\nvat_percent = true", "budget.vat_percent: expected a number 0 to 100, got True"),
+        ("[retention]\nlog_days = 29", "retention.log_days: expected one of 1, 3, 5"),
+        (
+            "[retention]\narchive_days = -1",
+            "retention.archive_days: expected a whole number 0 to 3650, got -1",
+        ),
+    ],
+)
+def test_each_problem_of_production_is_told(added: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.parse(f"{GOOD}{added}\n")
+    assert expected in str(caught.value)
+    assert len(caught.value.problems) == 1
+
+
+def test_operator_is_an_address() -> None:
+    assert Config.parse('operator = "ann@example.org"\n' + GOOD).operator == "ann@example.org"
+    with pytest.raises(ConfigError, match="operator: expected an address that you read, got 'ann'"):
+        Config.parse('operator = "ann"\n' + GOOD)
+
+
 def test_committed_example_is_valid() -> None:
     config = Config.load(Path(__file__).parents[2] / "twinmail.toml")
     assert "pfeiffer.rocks" in config.domains
@@ -95,7 +165,7 @@ def test_receipt_rule_matches_whole_domains_only_where_there_is_a_catch_all() ->
         (
             "stack =",
             "stak =",
-            "twinmail.toml: stak: unknown key; known here: region, stack, bucket, domains, mailboxes, aliases, servers, limits",
+            "twinmail.toml: stak: unknown key; known here: region, stack, bucket, domains, mailboxes, aliases, servers, limits, operator, budget, retention, dns",
         ),
         (
             '"eu-central-1"',
