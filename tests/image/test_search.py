@@ -49,6 +49,11 @@ FOUND: Sequence[tuple[str, str, set[str]]] = (
     ("TEXT", "mueller", {"plain"}),
     ("TEXT", "jürgen", {"bill"}),
     ("SUBJECT", "rechnung", {"bill"}),
+    ("SUBJECT", "Stromrechnung für", {"bill"}),
+    ("BODY", "Straße 5", {"bill"}),
+    ("BODY", "Straße 6", set()),
+    ("BODY", "5", {"bill", "order"}),
+    ("BODY", "o?id=77", {"order"}),
     ("FROM", "Jürgen", {"bill"}),
     ("FROM", "juergen.beispiel@firma.example.org", {"bill"}),
     ("FROM", "firma.example", {"bill"}),
@@ -134,6 +139,13 @@ def test_what_the_index_does_differently_is_as_documented(either: Dovecot) -> No
     for text, found in (("Muller", "bill"), ("Wieviel Café", "accent")):
         names = search(either, "ann", "BODY", text)
         assert (found in names) == either.full_text_search, text
+
+
+def test_of_a_long_word_the_index_knows_the_beginning(either: Dovecot) -> None:
+    put(either, "bob", "long", message("long", "Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen"))
+    for text in ("Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen", "schifffahrtsgesell"):
+        assert search(either, "bob", "BODY", text) == {"long"}
+    assert search(either, "bob", "BODY", "mützenabzeichen") == (set() if either.full_text_search else {"long"})
 
 
 def test_expunged_message_is_no_ghost(either: Dovecot) -> None:
