@@ -145,7 +145,9 @@ def test_of_a_long_word_the_index_knows_the_beginning(either: Dovecot) -> None:
     put(either, "bob", "long", message("long", "Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen"))
     for text in ("Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen", "schifffahrtsgesell"):
         assert search(either, "bob", "BODY", text) == {"long"}
-    assert search(either, "bob", "BODY", "mützenabzeichen") == (set() if either.full_text_search else {"long"})
+    assert search(either, "bob", "BODY", "mützenabzeichen") == (
+        set() if either.full_text_search else {"long"}
+    )
 
 
 def test_expunged_message_is_no_ghost(either: Dovecot) -> None:
