@@ -4,6 +4,7 @@ import getpass
 import io
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,19 @@ def test_no_task_takes_a_password_as_an_argument() -> None:
 
     for context in namespace.to_contexts():
         assert not [flag for flag in context.flags if "pass" in flag or "secret" in flag], context.name
+
+
+def test_no_option_takes_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody on a machine can read the command lines of all its processes."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    from tasks import namespace
+
+    options = {
+        (context.name, option.name)
+        for context in namespace.to_contexts()
+        for option in context.args.values()
+        if option.kind is not bool
+    }
+    assert ("user.passwd", "user") in options
+    for task, option in options:
+        assert not re.search("pass|secret|token|credential", option), f"./inv {task} --{option}"
