@@ -16,10 +16,14 @@ def lock(context: Any, image: list[str]) -> None:
     from twinmail.oci.cache import PLACE, Cache
     from twinmail.oci.locking import lock as lock_images
     from twinmail.oci.mirrors import Mirrors
-    from twinmail.oci.spec import load_all
+    from twinmail.oci.spec import ImageSpec, load_all
+    from twinmail.oci.tool import DECLARATION
     from twinmail.tasks.progress import Display
 
     specs = load_all(PROJECT)
+    # Not an image, but locked like one: the programs that deployments and tests start here.
+    tools = ImageSpec.load(PROJECT / DECLARATION)
+    specs[tools.name] = tools
     cache = Cache(PROJECT / ".twinmail" / PLACE)
     mirrors = Mirrors.of_machine(PROJECT, Environment.read().debian_mirror)
     with Display() as progress:
