@@ -6,13 +6,13 @@ goes from *claimed* by way of *sending* to *sent*. A server that died with the c
 redirect is sent again (never lost).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from twinmail import versioned_json
 from twinmail.errors import PermanentError
 
 VERSION = 1
@@ -81,7 +81,7 @@ class Claim:
             "sent": self.sent,
             "before": list(self.before),
         }
-        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+        return versioned_json.write(document)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Claim":
@@ -91,9 +91,7 @@ class Claim:
             ClaimDamaged: it is damaged, or of another version.
         """
         try:
-            document = json.loads(data)
-            if document["version"] != VERSION:
-                raise ClaimDamaged(f"claim: expected version {VERSION}, got {document['version']!r}; update")
+            document = versioned_json.read(data, VERSION)
             return cls(
                 ses_id=_text(document, "ses_id"),
                 server=_text(document, "server"),
@@ -103,7 +101,7 @@ class Claim:
                 sent=_text(document, "sent"),
                 before=tuple(str(one) for one in document["before"])[-_REMEMBERED:],
             )
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ClaimDamaged(f"claim: damaged: {type(error).__name__}: {error}") from error
 
 

@@ -5,7 +5,6 @@ changes nothing. It is a report of RFC 3464 (a bounce) or RFC 5965 (a complaint)
 """
 
 import hashlib
-import json
 import quopri
 import re
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from datetime import UTC, datetime
 from email.header import Header
 from email.utils import format_datetime
 
-from twinmail import layout
+from twinmail import layout, versioned_json
 from twinmail.config import Config
 from twinmail.errors import PermanentError
 from twinmail.sending_event import Recipient, SendingEvent
@@ -61,7 +60,7 @@ class Feedback:
         """Encode as canonical JSON."""
         at = self.at.astimezone(UTC).isoformat(timespec="microseconds")
         document = {**asdict(self), "version": VERSION, "at": at}
-        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode("ascii")
+        return versioned_json.write(document)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Feedback":
@@ -71,14 +70,13 @@ class Feedback:
             FeedbackError: it is damaged, or of another version.
         """
         try:
-            document = json.loads(data)
-            if document.pop("version") != VERSION:
-                raise ValueError(f"expected version {VERSION}; update")
+            document = versioned_json.read(data, VERSION)
+            del document["version"]
             document["at"] = datetime.fromisoformat(document["at"])
             document["mailboxes"] = tuple(document["mailboxes"])
             document["recipients"] = tuple(Recipient(**one) for one in document["recipients"])
             return cls(**document)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FeedbackError(f"record of feedback: {type(error).__name__}: {error}") from error
 
 

@@ -7,12 +7,12 @@ deleted script stays in the document as a register without a value: only that is
 none. So merging is commutative, associative and idempotent, and edits of different scripts never meet.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from twinmail import versioned_json
 from twinmail.errors import PermanentError
 from twinmail.layout import STATE
 
@@ -133,7 +133,7 @@ class Settings:
             "active": _plain(self.active),
             "senders": {address: _plain(one) for address, one in self.senders.items()},
         }
-        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+        return versioned_json.write(document)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Settings":
@@ -145,15 +145,9 @@ class Settings:
         if len(data) > DOCUMENT_BYTES:
             raise SettingsDamaged(f"settings: expected at most {DOCUMENT_BYTES} octets, got {len(data)}")
         try:
-            document = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise SettingsDamaged(f"settings: not JSON ({error})") from error
-        if not isinstance(document, dict):
-            raise SettingsDamaged(f"settings: expected an object, got {type(document).__name__}")
-        if document.get("version") != VERSION:
-            raise SettingsDamaged(
-                f"settings: expected version {VERSION}, got {document.get('version')!r}; update"
-            )
+            document = versioned_json.read(data, VERSION)
+        except ValueError as error:
+            raise SettingsDamaged(f"settings: {error}") from error
         settings = cls(
             scripts=_registers("scripts", document.get("scripts")),
             active=_register("active", document.get("active")),

@@ -3,12 +3,10 @@
 The servers need it to find the copy in the Sent folder of the mailbox, whatever program wrote it there.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from twinmail import layout
+from twinmail import layout, versioned_json
 from twinmail.config import Config
 from twinmail.errors import PermanentError
 from twinmail.routing import route
@@ -52,7 +50,7 @@ class SentRecord:
         """Encode."""
         at = self.at.astimezone(UTC).isoformat(timespec="microseconds")
         document = {**asdict(self), "version": VERSION, "at": at}
-        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode("ascii")
+        return versioned_json.write(document)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "SentRecord":
@@ -62,9 +60,7 @@ class SentRecord:
             SentRecordError: it is damaged, or of another version.
         """
         try:
-            document: dict[str, Any] = json.loads(data)
-            if document["version"] != VERSION:
-                raise ValueError(f"version: expected {VERSION}, got {document['version']!r}; update")
+            document = versioned_json.read(data, VERSION)
             at = datetime.fromisoformat(document["at"])
             if at.tzinfo is None:
                 raise ValueError(f"at: expected a time zone, got {document['at']!r}")
@@ -77,7 +73,7 @@ class SentRecord:
                 recipients=tuple(str(one) for one in document["recipients"]),
                 at=at.astimezone(UTC),
             )
-        except (KeyError, TypeError, ValueError, RecursionError, layout.LayoutError) as error:
+        except (KeyError, TypeError, ValueError, layout.LayoutError) as error:
             raise SentRecordError(f"record of a sent message: {type(error).__name__}: {error}") from error
 
 

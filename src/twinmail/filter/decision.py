@@ -6,13 +6,13 @@ the other adopts it. A message that nothing is decided about has none, and goes 
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from twinmail import versioned_json
 from twinmail.errors import PermanentError
 from twinmail.layout import STATE, LayoutError, checked_ses_id
 
@@ -116,7 +116,7 @@ class Decision:
             "reason": self.reason,
             "complaints": list(self.complaints),
         }
-        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+        return versioned_json.write(document)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Decision":
@@ -126,15 +126,9 @@ class Decision:
             DecisionError: it is damaged, or of another version; the text says which field.
         """
         try:
-            document = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise DecisionError(f"decision: not JSON ({error})") from error
-        if not isinstance(document, dict):
-            raise DecisionError(f"decision: expected an object, got {type(document).__name__}")
-        if document.get("version") != VERSION:
-            raise DecisionError(
-                f"decision: expected version {VERSION}, got {document.get('version')!r}; update"
-            )
+            document = versioned_json.read(data, VERSION)
+        except ValueError as error:
+            raise DecisionError(f"decision: {error}") from error
         mailbox = _text(document, "mailbox", _MAILBOX)
         placements = tuple(_placement(one) for one in _list(document, "placements"))
         if not placements:
