@@ -9,9 +9,14 @@ _INTERVAL = 5.0
 
 
 class Display:
-    """Shows downloads and steps on standard error; may be called from several threads."""
+    """Shows transfers and steps on standard error; may be called from several threads.
 
-    def __init__(self) -> None:
+    Args:
+        verb: what happens to the files.
+    """
+
+    def __init__(self, verb: str = "downloading") -> None:
+        self._verb = verb
         self._lock = threading.Lock()
         self._terminal = sys.stderr.isatty()
         self._total = self._done = self._files = 0
@@ -26,12 +31,12 @@ class Display:
             self._write("\r\033[K")
 
     def start(self, files: int, octets: int) -> None:
-        """Downloads begin."""
+        """Transfers begin."""
         with self._lock:
             self._files += files
             self._total += octets
             if not self._terminal:
-                self._write(f"downloading {files} files, {octets / 1e6:.0f} MB\n")
+                self._write(f"{self._verb} {files} files, {octets / 1e6:.0f} MB\n")
                 self._shown = time.monotonic()
 
     def advance(self, name: str, octets: int) -> None:
@@ -42,7 +47,7 @@ class Display:
             if now - self._shown < (0.1 if self._terminal else _INTERVAL) and self._done < self._total:
                 return
             self._shown = now
-            text = f"downloading {self._files} files: {self._done / 1e6:.0f} of {self._total / 1e6:.0f} MB"
+            text = f"{self._verb} {self._files} files: {self._done / 1e6:.0f} of {self._total / 1e6:.0f} MB"
             self._write(f"\r\033[K{text}" if self._terminal else f"{text}\n")
 
     def step(self, image: str, platform: str, text: str) -> None:
