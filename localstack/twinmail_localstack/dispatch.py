@@ -10,8 +10,9 @@ from localstack.services.ses.provider import save_for_retrospection
 from moto.ses.models import ses_backends
 
 from twinmail_localstack.callers import Caller
-from twinmail_localstack.outbox import Destination, Sent, outbox
+from twinmail_localstack.outbox import outbox
 from twinmail_localstack.sending import Refused, Request, check, identity_of
+from twinmail_localstack.sent import Report, Sent
 
 
 def new_message_id(now: float) -> str:
@@ -76,11 +77,11 @@ def dispatch(
     return sent
 
 
-def _reports(backend: Any, configuration_set: str) -> tuple[Destination, ...]:
+def _reports(backend: Any, configuration_set: str) -> tuple[Report, ...]:
     """The topics of a configuration set; moto holds one event destination each."""
     found = backend.config_set_event_destination.get(configuration_set)
     if not found or str(found.get("Enabled")).lower() != "true":
         return ()
     topic = (found.get("SNSDestination") or {}).get("TopicARN")
     events = found.get("MatchingEventTypes") or ()
-    return (Destination(topic, tuple(events)),) if topic else ()
+    return (Report(topic, frozenset(event.lower() for event in events)),) if topic else ()

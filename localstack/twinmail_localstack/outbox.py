@@ -4,82 +4,16 @@ Whoever sends, by SMTP or by the API, the message comes here, so delivery and it
 answers 250 when it has a message safe, so each is a file before that, and outlives the process.
 """
 
-import base64
 import functools
-import json
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from twinmail_localstack import settings
+from twinmail_localstack.sent import Sent
 
 LEASE_SECONDS = 20.0
 """How long a fetched message is not given out again."""
-
-
-@dataclass(frozen=True)
-class Destination:
-    """Where a configuration set reports the *events* (``send``, ``bounce``, …) of a message."""
-
-    topic: str
-    events: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Sent:
-    """One message that SES took.
-
-    Attributes:
-        ses_id: SES message id, which becomes its Message-ID.
-        source: envelope sender.
-        caller: name of the IAM user, or "root".
-        operation: ``SendSmtpEmail`` or ``SendRawEmail``.
-        identities: verified domains, whose unknown recipients bounce.
-    """
-
-    ses_id: str
-    at: datetime
-    source: str
-    destinations: tuple[str, ...]
-    account: str
-    source_arn: str
-    caller: str
-    operation: str
-    configuration_set: str
-    reports: tuple[Destination, ...]
-    identities: tuple[str, ...]
-    data: bytes = field(repr=False)
-
-    @classmethod
-    def load(cls, path: Path) -> "Sent":
-        """Read what `save` wrote."""
-        document = json.loads(path.read_text())
-        document["at"] = datetime.fromisoformat(document["at"])
-        document["data"] = base64.b64decode(document["data"])
-        document["reports"] = tuple(
-            Destination(one["topic"], tuple(one["events"])) for one in document["reports"]
-        )
-        for name in ("destinations", "identities"):
-            document[name] = tuple(document[name])
-        return cls(**document)
-
-    def save(self, path: Path) -> None:
-        """Write it to *path*, at once or not at all."""
-        temporary = path.with_suffix(".new")
-        data = base64.b64encode(self.data).decode("ascii")
-        temporary.write_text(json.dumps({**self.describe(), "data": data}))
-        temporary.replace(path)
-
-    def describe(self) -> Mapping[str, Any]:
-        """All but the message itself, for JSON."""
-        document = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "data"}
-        document["at"] = self.at.isoformat()
-        document["reports"] = [{"topic": one.topic, "events": list(one.events)} for one in self.reports]
-        return document
 
 
 class Outbox:

@@ -10,8 +10,6 @@ from twinmail.layout import checked_ses_id
 from twinmail.sending_event import read
 from twinmail_localstack.edge.outgoing import (
     Fate,
-    Report,
-    Sent,
     bounce,
     complaint,
     fate,
@@ -20,6 +18,7 @@ from twinmail_localstack.edge.outgoing import (
 )
 from twinmail_localstack.edge.sending_event import event
 from twinmail_localstack.sending import API_LIMIT, Refused, Request, check, identity_of, recipients
+from twinmail_localstack.sent import Report, Sent
 
 ARN = "arn:aws:ses:eu-central-1:000000000000:identity/"
 SES_ID = "0107018f0a1b2c3d-4e5f6071-8293-a4b5-c6d7-e8f901234567-000000"

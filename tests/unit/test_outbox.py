@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from twinmail_localstack import outbox
-from twinmail_localstack.outbox import Destination, Outbox, Sent
+from twinmail_localstack.outbox import Outbox
+from twinmail_localstack.sent import Report, Sent
 
 
 def sent(name: str) -> Sent:
@@ -22,7 +23,7 @@ def sent(name: str) -> Sent:
         caller="root",
         operation="SendRawEmail",
         configuration_set="tests",
-        reports=(Destination("topic", ("send", "bounce")),),
+        reports=(Report("topic", frozenset({"send", "bounce"})),),
         identities=("example.org",),
         data=bytes(range(256)),
     )

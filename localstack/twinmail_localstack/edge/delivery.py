@@ -17,11 +17,12 @@ from twinmail_localstack.edge.event import timestamp
 from twinmail_localstack.edge.headers import resent
 from twinmail_localstack.edge.localstack import LocalStack, Unreachable
 from twinmail_localstack.edge.log import log
-from twinmail_localstack.edge.outgoing import Fate, Sent, bounce, complaint, fate, returned_id
+from twinmail_localstack.edge.outgoing import Fate, bounce, complaint, fate, returned_id
 from twinmail_localstack.edge.reception import Reception
 from twinmail_localstack.edge.rules import Rules
 from twinmail_localstack.edge.sending_event import SUBJECT, event
 from twinmail_localstack.edge.verdict import FAIL, judge
+from twinmail_localstack.sent import Sent
 
 _PAUSE_SECONDS = 1.0
 _WORKERS = 2

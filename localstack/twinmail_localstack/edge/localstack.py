@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from twinmail_localstack.edge.outgoing import Sent
+from twinmail_localstack.sent import Sent
 
 _SECONDS = 30.0
 

@@ -6,11 +6,11 @@ address. For everybody else there is no Internet here: the message counts as del
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
+
+from twinmail_localstack.sent import Sent
 
 SIMULATOR = "simulator.amazonses.com"
 
@@ -31,45 +31,6 @@ class Fate(Enum):
     UNKNOWN = "unknown"
     AWAY = "away"
     COMPLAINED = "complained"
-
-
-@dataclass(frozen=True)
-class Report:
-    """Where a configuration set reports its *events* (``send``, ``bounce``, …)."""
-
-    topic: str
-    events: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A message that SES took, as LocalStack describes it (see `outbox.Sent` there)."""
-
-    ses_id: str
-    at: datetime
-    source: str
-    destinations: tuple[str, ...]
-    account: str
-    source_arn: str
-    caller: str
-    operation: str
-    configuration_set: str
-    reports: tuple[Report, ...]
-    identities: tuple[str, ...]
-    data: bytes
-
-    @classmethod
-    def read(cls, document: Mapping[str, Any], data: bytes) -> "Sent":
-        """Read LocalStack's description."""
-        values = dict(document)
-        values["at"] = datetime.fromisoformat(values["at"])
-        values["destinations"] = tuple(values["destinations"])
-        values["identities"] = tuple(values["identities"])
-        values["reports"] = tuple(
-            Report(one["topic"], frozenset(event.lower() for event in one["events"]))
-            for one in values["reports"]
-        )
-        return cls(data=data, **values)
 
 
 def fate(recipient: str, ours: Callable[[str], bool], domains: Sequence[str]) -> Fate:

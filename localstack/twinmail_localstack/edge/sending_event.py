@@ -8,7 +8,7 @@ from typing import Any
 
 from twinmail_localstack.edge.event import HEADER_LIMIT, common_headers, timestamp
 from twinmail_localstack.edge.headers import fields, header_block
-from twinmail_localstack.edge.outgoing import Sent
+from twinmail_localstack.sent import Sent
 
 SUBJECT = "Amazon SES Email Event Notification"
 
