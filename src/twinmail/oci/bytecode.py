@@ -21,7 +21,8 @@ from pathlib import Path
 from twinmail.errors import PermanentError
 from twinmail.oci import deb
 from twinmail.oci.elf import LIBRARY_FOLDERS, parse
-from twinmail.oci.tree import Kind, Node, file, parents
+from twinmail.oci.tree import Node, file
+from twinmail.oci.unpacked import extract
 
 # `platform.machine` by platform.
 MACHINES = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
@@ -110,7 +111,7 @@ class Interpreter:
             with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as name:
                 partial = Path(name) / "root"
                 for path in packages.values():
-                    _extract(deb.unpack(path).nodes, partial)
+                    extract(deb.unpack(path).nodes, partial)
                 try:
                     partial.rename(place)
                 except OSError:  # another build was faster
@@ -222,25 +223,3 @@ def _start(root: Path, program: str, host: str) -> tuple[str, ...]:
     linker = (root / "usr" / found.interpreter.lstrip("/")).resolve()
     libraries = ":".join(str(root / one) for one in LIBRARY_FOLDERS[host])
     return (str(linker), "--library-path", libraries, str(binary))
-
-
-def _extract(nodes: Sequence[Node], root: Path) -> None:
-    for node in nodes:
-        if not node.path.startswith("usr/"):
-            continue
-        path = root / node.path
-        for parent in [*parents(node.path)][::-1]:
-            (root / parent).mkdir(parents=True, exist_ok=True)
-        if node.kind is Kind.FILE:
-            path.write_bytes(node.content)
-            path.chmod(0o755 if node.mode & 0o100 else 0o644)
-        elif node.kind is Kind.LINK:
-            path.unlink(missing_ok=True)
-            path.symlink_to(_inside(node))
-
-
-def _inside(node: Node) -> str:
-    """The link's target as a relative one: the interpreter is unpacked below a folder, not into a root."""
-    if not node.target.startswith("/"):
-        return node.target
-    return os.path.relpath(node.target.lstrip("/"), node.path.rpartition("/")[0])

@@ -26,7 +26,7 @@ def unpacked(packages: Sequence[Path], folder: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as name:
         partial = Path(name) / "root"
         for path in packages:
-            _extract(deb.unpack(path).nodes, partial)
+            extract(deb.unpack(path).nodes, partial)
         try:
             partial.rename(place)
         except OSError:  # another process was faster
@@ -35,7 +35,8 @@ def unpacked(packages: Sequence[Path], folder: Path) -> Path:
     return place
 
 
-def _extract(nodes: Sequence[Node], root: Path) -> None:
+def extract(nodes: Sequence[Node], root: Path) -> None:
+    """Write what is below ``/usr`` in *nodes* into the folder *root*."""
     for node in nodes:
         if not node.path.startswith("usr/"):
             continue
