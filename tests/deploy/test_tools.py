@@ -39,4 +39,6 @@ def test_asking_again_finds_the_same_file(tool: Callable[[str], Path]) -> None:
 def test_an_unknown_program_is_told_with_those_that_exist(tool: Callable[[str], Path]) -> None:
     with pytest.raises(PermanentError) as caught:
         tool("helm")
-    assert str(caught.value) == ("no tool 'helm'; known: kubectl, kustomize, docker-compose, docker-registry")
+    assert str(caught.value) == (
+        "no tool 'helm'; known: kubectl, kustomize, docker-compose, docker-registry, pebble"
+    )

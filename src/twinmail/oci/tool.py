@@ -29,6 +29,7 @@ _PROGRAMS: Mapping[str, tuple[str, str]] = {
     "kustomize": ("kustomize", "usr/bin/kustomize"),
     "docker-compose": ("docker-compose", "usr/libexec/docker/cli-plugins/docker-compose"),
     "docker-registry": ("docker-registry", "usr/bin/docker-registry"),
+    "pebble": ("pebble", "usr/bin/pebble"),
 }
 
 
@@ -36,8 +37,8 @@ def tool(name: str, root: Path, override: str | None = None, progress: Progress 
     """The path of the program *name*, fetched and unpacked if need be.
 
     Args:
-        name: ``kubectl``, ``kustomize``, ``docker-compose`` (also works as a plugin of the docker command) or
-            ``docker-registry``.
+        name: ``kubectl``, ``kustomize``, ``docker-compose`` (also works as a plugin of the docker command),
+            ``docker-registry`` or ``pebble`` (an ACME server for tests).
         root: the checkout.
         override: `Environment.debian_mirror`.
 
