@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from twinmail.errors import ConfigError
-from twinmail.production import Budget, Dns, Kubernetes, Lightsail, Retention
+from twinmail.production import Budget, Dns, Kubernetes, Lightsail, Retention, Usage
 
 FILE = "twinmail.toml"
 
@@ -94,6 +94,7 @@ class Config:
     budget: Budget = field(default_factory=Budget)
     retention: Retention = field(default_factory=Retention)
     dns: Dns = field(default_factory=Dns)
+    usage: Usage = field(default_factory=Usage)
 
     @classmethod
     def load(cls, path: Path) -> "Config":

@@ -54,6 +54,7 @@ class Reader:
         budget = production.budget(document.get("budget", {}))
         retention = production.retention(document.get("retention", {}))
         dns = production.dns(document.get("dns", {}))
+        usage = production.usage(document.get("usage", {}))
         if self.problems:
             raise ConfigError(self.source, self.problems)
         return Config(
@@ -69,6 +70,7 @@ class Reader:
             budget,
             retention,
             dns,
+            usage,
         )
 
     def _problem(self, key: str, text: str) -> None:

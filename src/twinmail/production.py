@@ -50,6 +50,21 @@ class Dns:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """How much mail a month brings: what the cost is computed for until there is something to measure.
+
+    Attributes:
+        stored_gb: GiB of mail in all mailboxes.
+        message_kb: mean size of a message, in KiB.
+    """
+
+    messages_in: int = 1000
+    messages_out: int = 200
+    stored_gb: float = 10.0
+    message_kb: float = 100.0
+
+
+@dataclass(frozen=True)
 class Lightsail:
     """The virtual machine of a server (Lightsail API, CreateInstances).
 

@@ -5,7 +5,16 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twinmail.production import COMPONENTS, DMARC_POLICIES, Budget, Dns, Kubernetes, Lightsail, Retention
+from twinmail.production import (
+    COMPONENTS,
+    DMARC_POLICIES,
+    Budget,
+    Dns,
+    Kubernetes,
+    Lightsail,
+    Retention,
+    Usage,
+)
 
 MACHINE = ("addresses", "lightsail", "kubernetes")
 """Keys of a server that say where it runs."""
@@ -67,6 +76,16 @@ class ProductionReader:
             self._switch("dns.route53", table, Dns.route53),
             self._switch("dns.failover", table, Dns.failover),
             dmarc,
+        )
+
+    def usage(self, value: Any) -> Usage:
+        """The table ``[usage]``."""
+        table = self._table("usage", value, Usage)
+        return Usage(
+            self._integer("usage.messages_in", table, Usage.messages_in, 0, 10**8),
+            self._integer("usage.messages_out", table, Usage.messages_out, 0, 10**8),
+            self._number("usage.stored_gb", table, Usage.stored_gb, 0, 10**6),
+            self._number("usage.message_kb", table, Usage.message_kb, 0.1, 40 * 1024),
         )
 
     def machine(self, prefix: str, server: Mapping[str, Any]) -> dict[str, Any]:
