@@ -15,6 +15,7 @@ OUTER = {
     "twinmail.deploy": {"twinmail.oci"},
     "twinmail.local": {"twinmail.client_profile", "twinmail.runtime", "twinmail.oci"},
     "twinmail.client_profile": set(),
+    "twinmail.cost": set(),
     "twinmail.runtime": {"twinmail.oci"},
     "twinmail.oci": set(),
     "twinmail.relay": {"twinmail.sync"},

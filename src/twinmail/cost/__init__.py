@@ -1,0 +1,1 @@
+"""What a month costs: quantities, a dated list of prices, and the bill that they make."""
