@@ -142,7 +142,13 @@ class Registry:
                     self._login.answer(Challenge.parse(challenge), scopes)
                     response = self._send(method, url, scopes, body, headers)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                why = str(getattr(error, "reason", None) or error).rpartition(">: ")[2]
+                inner = getattr(error, "reason", None) or error
+                why = str(inner).rpartition(">: ")[2]
+                if isinstance(inner, urllib3.exceptions.SSLError):
+                    raise RegistryError(
+                        f"{self.destination.host}: {why}; if it has a CA of its own, put that where "
+                        f"Docker looks for it: {_CERTIFICATES / self.destination.host / 'ca.crt'}"
+                    ) from error
                 continue
             if response.status in expected:
                 return response

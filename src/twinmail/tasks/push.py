@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinmail.tasks.command import command
@@ -90,8 +91,10 @@ def served_by_servers(specs: Mapping[str, Any]) -> list[str]:
     )
 
 
-def to_registry(images: "list[ImagePush]", destination: Any) -> "PushReport":
-    """Push *images*, showing progress on standard error."""
+def to_registry(
+    images: "list[ImagePush]", destination: Any, state: Path = PROJECT / ".twinmail" / "push"
+) -> "PushReport":
+    """Push *images*, showing progress on standard error; the folder *state* remembers what was begun."""
     from twinmail.config import Environment
     from twinmail.oci import docker_credentials
     from twinmail.oci.push import push as push_images
@@ -104,7 +107,7 @@ def to_registry(images: "list[ImagePush]", destination: Any) -> "PushReport":
     registry = Registry(destination, docker_credentials.load(file, destination.host))
     try:
         with (
-            open_sessions(PROJECT / ".twinmail" / "push") as sessions,
+            open_sessions(state) as sessions,
             Display("sending") as progress,
             Patience() as patience,
         ):

@@ -12,8 +12,8 @@ from twinmail.tasks.command import command
 from twinmail.tasks.config import PROJECT
 
 # In the order in which a failure is cheapest to learn.
-GROUPS = ("lint", "unit", "golden", "fuzz", "contract", "image", "e2e", "browser")
-NEEDS_IMAGES = frozenset({"contract", "image", "e2e", "browser"})
+GROUPS = ("lint", "unit", "golden", "fuzz", "contract", "image", "e2e", "deploy", "browser")
+NEEDS_IMAGES = frozenset({"contract", "image", "e2e", "deploy", "browser"})
 
 
 @command(
@@ -65,6 +65,8 @@ def run(groups: Sequence[str], runtime: str, keep_going: bool, match: str) -> No
         raise PermanentError(f"unknown test group {unknown[0]!r}; known: {', '.join(GROUPS)}")
     if "browser" in groups:
         find_browser()
+    if "deploy" in groups:
+        find("sshd", "deploy")
     install_test_requirements()
     if NEEDS_IMAGES & set(groups):
         build_images()
@@ -113,13 +115,20 @@ def install_test_requirements() -> None:
 
 def find_browser() -> None:
     """Find Chromium, or install it; asked before anything that takes time."""
-    done = subprocess.run(
-        ["sh", str(PROJECT / ".ci" / "chromium")], capture_output=True, text=True, check=False
-    )
+    find("chromium", "browser")
+
+
+def find(program: str, group: str) -> None:
+    """Find *program*, which the tests of *group* start, or install it.
+
+    Raises:
+        PermanentError: it is missing, and installing it needs root.
+    """
+    done = subprocess.run(["sh", str(PROJECT / ".ci" / program)], capture_output=True, text=True, check=False)
     if done.returncode:
-        others = " ".join(one for one in GROUPS if one != "browser")
+        others = " ".join(one for one in GROUPS if one != group)
         raise PermanentError(
-            f"no browser for the group browser: {done.stderr[-2000:].strip()}\n"
+            f"no {program} for the group {group}: {done.stderr[-2000:].strip()}\n"
             f"or run the other groups: ./inv test {others}"
         )
     print(done.stdout.strip(), flush=True)
