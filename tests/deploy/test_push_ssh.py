@@ -1,12 +1,14 @@
 """Images over a real SSH connection into real engines: Docker's, and the containerd that k3s brings."""
 
 import dataclasses
+import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,10 +17,13 @@ import pytest
 
 from tests.deploy import layered_image
 from tests.deploy.ssh_host import SshHost, run_host
+from twinmail.deploy.running import compare, read_docker
 from twinmail.deploy.ssh_push import OVER_SSH, SshPush, SshPushError, SshUnavailable, push
 from twinmail.oci.bytecode import host_platform
-from twinmail.oci.push import ImagePush
+from twinmail.oci.digests import Digests
+from twinmail.oci.push import ImagePush, plan
 
+ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60.0
 
 
@@ -111,6 +116,40 @@ def test_docker_keeps_what_a_container_uses(docker_host: SshHost, images: list[I
         assert client.images.get(first)
     finally:
         container.remove()
+
+
+def test_what_runs_is_compared_with_the_pins(docker_host: SshHost) -> None:
+    """The syncer's image, pushed and started, is what its digests say, and not what others say."""
+    image = plan("syncer", ROOT / ".twinmail" / "images" / "syncer")
+    platform = host_platform()
+    config = json.loads(image.manifests[platform].octets)["config"]["digest"]
+    pin = {
+        "manifest": image.manifests[platform].digest,
+        "diff_ids": json.loads(image.file(config).read_bytes())["rootfs"]["diff_ids"],
+    }
+    other = {**pin, "manifest": f"sha256:{'0' * 64}"}
+
+    def run(argv: Sequence[str]) -> bytes:
+        command = [*docker_host.ssh, docker_host.name, shlex.join(argv)]
+        return subprocess.run(command, capture_output=True, check=True, timeout=SECONDS).stdout
+
+    (reference,) = over(docker_host, [image]).references
+    client = docker.from_env()
+    container = client.containers.run(
+        reference,
+        entrypoint=["/usr/bin/python3", "-c", "import time; time.sleep(600)"],
+        labels={"com.docker.compose.project": "tests-of-pins"},
+        detach=True,
+    )
+    try:
+        found = read_docker(run, "tests-of-pins")
+        assert compare(found, Digests({"syncer": {platform: pin}}), platform, ["syncer"]) == ()
+        (difference,) = compare(found, Digests({"syncer": {platform: other}}), platform, ["syncer"])
+        assert pin["manifest"] in difference.got and difference.expected == other["manifest"]
+    finally:
+        container.remove(force=True)
+        client.images.remove(reference)
+    assert read_docker(run, "tests-of-pins") == ()
 
 
 @contextmanager
