@@ -167,6 +167,14 @@ class Config:
         """Name of the IAM user whose access keys are the SMTP credentials of *mailbox*."""
         return f"{self.stack}-smtp-{mailbox}"
 
+    def syncer_user(self, server: str) -> str:
+        """Name of the IAM user of the syncer of *server*."""
+        return f"{self.stack}-syncer-{server}"
+
+    def relay_user(self, server: str) -> str:
+        """Name of the IAM user of the relay of *server*."""
+        return f"{self.stack}-relay-{server}"
+
     def smtp_mailbox(self, user: str) -> str | None:
         """The mailbox whose IAM user is *user*; None if it is none's."""
         name = user.removeprefix(f"{self.stack}-smtp-")

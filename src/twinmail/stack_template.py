@@ -16,6 +16,10 @@ RESOURCES = 500
 """Resources of one template, two of them a mailbox (CloudFormation User Guide, "Quotas")."""
 
 
+REASON = "Why"
+"""The key of a statement that says what it is for."""
+
+
 class TemplateError(PermanentError):
     """The configuration gives no template that CloudFormation takes."""
 
@@ -27,7 +31,7 @@ def render(template: str, config: Config) -> dict[str, Any]:
         TemplateError: two names give one resource, or there are more resources than CloudFormation takes.
         SendingPolicyError: a mailbox has more addresses than its policy holds.
     """
-    document: dict[str, Any] = yaml.safe_load(template)
+    document: dict[str, Any] = without_reasons(yaml.safe_load(template))
     metadata = document.pop("Metadata")
     ours = sending_policy.all_senders(config)
     for name in config.servers:
@@ -37,6 +41,8 @@ def render(template: str, config: Config) -> dict[str, Any]:
             "Senders": ours,
         }
         _copy(document, metadata["PerServer"], str(values["Id"]), values)
+        if config.servers[name].submission:
+            _copy(document, metadata["PerRelay"], str(values["Id"]), values)
     for domain in config.domains:
         # By name, not by number: a domain put before another must not touch the other's identity.
         suffix = hashlib.sha256(domain.encode()).hexdigest()[:8]
@@ -59,6 +65,17 @@ def render(template: str, config: Config) -> dict[str, Any]:
             "divide them between two stacks"
         )
     return document
+
+
+def without_reasons(node: Any) -> Any:
+    """*node* without what only people and `twinmail.iam` read: ``Why`` in the statements of policies."""
+    if isinstance(node, dict):
+        return {
+            key: without_reasons(value)
+            for key, value in node.items()
+            if not (key == REASON and "Effect" in node)
+        }
+    return [without_reasons(one) for one in node] if isinstance(node, list) else node
 
 
 def _suffix(mailbox: str) -> str:
