@@ -21,11 +21,21 @@ def _arguments(argv: list[str]) -> Settings:
     )
     parser.add_argument("--region", default="eu-central-1")
     parser.add_argument("--debug", action="store_true", help="log every request")
+    parser.add_argument(
+        "--record", action="store_true", help="write down who called what, in calls.jsonl of the state folder"
+    )
     parsed = parser.parse_args(argv)
     host, _, port = parsed.listen.rpartition(":")
     if not host or not port.isdecimal():
         parser.error(f"--listen: expected HOST:PORT, got {parsed.listen!r}")
-    return Settings(host=host, port=int(port), state=parsed.state, region=parsed.region, debug=parsed.debug)
+    return Settings(
+        host=host,
+        port=int(port),
+        state=parsed.state,
+        region=parsed.region,
+        debug=parsed.debug,
+        record=parsed.record,
+    )
 
 
 def main() -> None:

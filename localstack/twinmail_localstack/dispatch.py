@@ -9,6 +9,7 @@ from localstack.services.ses.models import SentEmail
 from localstack.services.ses.provider import save_for_retrospection
 from moto.ses.models import ses_backends
 
+from twinmail_localstack import recording
 from twinmail_localstack.callers import Caller
 from twinmail_localstack.outbox import outbox
 from twinmail_localstack.sending import Refused, Request, check, identity_of
@@ -37,6 +38,7 @@ def dispatch(
     backend = ses_backends[account][region]
     identities = dict(backend.email_identities)
     arn = f"arn:aws:ses:{region}:{account}:identity/"
+    recording.sending(request, caller, arn, identities, configuration_set, region, account)
     try:
         found = check(request, caller, identities, arn, limit)
     except Refused:

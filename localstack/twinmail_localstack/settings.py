@@ -36,6 +36,7 @@ class Settings:
         state: folder that outlives the process; everything else goes to a temporary folder.
         region: the AWS region that functions and clients without one use.
         debug: log every request.
+        record: write down who called what (see `twinmail_localstack.recording`).
     """
 
     host: str
@@ -43,6 +44,7 @@ class Settings:
     state: Path
     region: str
     debug: bool = False
+    record: bool = False
 
     @property
     def scratch(self) -> Path:

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from twinmail import durable_file, imap
 from twinmail.account_store import S3AccountStore
 from twinmail.config import FILE, Config
 from twinmail.errors import PermanentError, TransientError
-from twinmail.local import accounts, cloud, deployment, dovecot, pki, relay, services, webmail
+from twinmail.local import access_keys, accounts, cloud, deployment, dovecot, pki, relay, services, webmail
 from twinmail.local.interruption import uninterrupted
 from twinmail.local.readiness import greets, http_ok, knows_accounts
 from twinmail.local.state import LOOPBACK, Description, Ports, State, choose_ports
@@ -35,6 +36,7 @@ class LocalSystem:
 
     Attributes:
         containers: what runs, by container name.
+        record: whether LocalStack writes down every call in its state folder.
         ports: where it listens.
         endpoint: URL of LocalStack, ours or the user's.
     """
@@ -50,6 +52,7 @@ class LocalSystem:
         endpoint: str | None = None,
         ephemeral_ports: bool = False,
         syncer_options: Sequence[str] = (),
+        record: bool = False,
     ) -> None:
         if endpoint is not None and not _ENDPOINT.fullmatch(endpoint):
             raise PermanentError(f"--endpoint: expected http://HOST:PORT, got {endpoint!r}")
@@ -59,6 +62,7 @@ class LocalSystem:
         self.runtime = runtime
         self.platform = platform
         self.syncer_options = tuple(syncer_options)
+        self.record = record
         self.containers: dict[str, Container] = {}
         self._say = say
         runtime.remove_leftovers()
@@ -111,7 +115,9 @@ class LocalSystem:
         """Start LocalStack, unless the user brought one."""
         if self._own_localstack:
             self._say("starting LocalStack")
-            self._start(services.localstack(self.state, self.config, self.ports, self.platform))
+            spec = services.localstack(self.state, self.config, self.ports, self.platform)
+            recording = ("--record",) if self.record else ()
+            self._start(replace(spec, command=(*(spec.command or ()), *recording)))
 
     def wait_for_localstack(self) -> None:
         """Wait until LocalStack answers."""
@@ -149,17 +155,16 @@ class LocalSystem:
     def start_syncer(self, server: str, *options: str) -> None:
         """Start the syncer of *server*, with extra command line *options*."""
         self._say(f"starting the syncer on {server}")
-        self._start(
-            services.syncer(
-                self.state,
-                self.config,
-                self.ports,
-                server,
-                self.platform,
-                self.endpoint,
-                (*self.syncer_options, *options),
-            )
+        spec = services.syncer(
+            self.state,
+            self.config,
+            self.ports,
+            server,
+            self.platform,
+            self.endpoint,
+            (*self.syncer_options, *options),
         )
+        self._start(self._acting_as(self.config.syncer_user(server), spec))
 
     def wait_for_syncer(self, server: str) -> None:
         """Wait until the syncer of *server* has looked at the log once, and at the accounts."""
@@ -175,7 +180,8 @@ class LocalSystem:
     def start_relay(self, server: str) -> None:
         """Start the relay of *server*."""
         self._say(f"starting the relay on {server}")
-        self._start(relay.relay(self.state, self.config, self.ports, server, self.platform, self.endpoint))
+        spec = relay.relay(self.state, self.config, self.ports, server, self.platform, self.endpoint)
+        self._start(self._acting_as(self.config.relay_user(server), spec))
 
     def wait_for_relay(self, server: str) -> None:
         """Wait until the relay of *server* greets."""
@@ -238,6 +244,12 @@ class LocalSystem:
             else:
                 self.start_syncer(server)
                 self.wait_for_syncer(server)
+
+    def _acting_as(self, user: str, spec: ContainerSpec) -> ContainerSpec:
+        """*spec* with the access key of the IAM user *user*."""
+        key = access_keys.ensure(self.state, self.session().client("iam"), user)
+        own = {"AWS_ACCESS_KEY_ID": key.id, "AWS_SECRET_ACCESS_KEY": key.secret}
+        return replace(spec, environment={**spec.environment, **own})
 
     def session(self) -> Any:
         """A session whose clients talk to LocalStack; production code is handed such clients."""
