@@ -38,7 +38,6 @@ def dispatch(
     backend = ses_backends[account][region]
     identities = dict(backend.email_identities)
     arn = f"arn:aws:ses:{region}:{account}:identity/"
-    recording.sending(request, caller, arn, identities, configuration_set, region, account)
     try:
         found = check(request, caller, identities, arn, limit)
     except Refused:
@@ -50,6 +49,9 @@ def dispatch(
         raise Refused(
             "ConfigurationSetDoesNotExist", f"Configuration set <{configuration_set}> does not exist."
         )
+    recording.sending(
+        found, caller, arn, identities, f"arn:aws:ses:{region}:{account}:configuration-set/", name
+    )
     sent = Sent(
         ses_id=new_message_id(time.time()),
         at=datetime.now(UTC),

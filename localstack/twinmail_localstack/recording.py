@@ -16,7 +16,7 @@ from moto.sts.models import sts_backends
 
 from twinmail_localstack import settings
 from twinmail_localstack.callers import Caller
-from twinmail_localstack.sending import ACTION, Refused, Request, identity_of, senders
+from twinmail_localstack.sending import ACTION, Senders, identity_of
 
 FILE = "calls.jsonl"
 _TEXT = 1024
@@ -44,24 +44,23 @@ def principal(access_key: str) -> str:
 
 
 def sending(
-    request: Request,
+    found: Senders,
     caller: Caller | None,
-    arn: str,
+    identity: str,
     identities: Collection[str],
     configuration_set: str,
-    region: str,
-    account: str,
+    name: str,
 ) -> None:
-    """Write down a message to be sent, with what its policies may ask of it; *arn* as for `check`."""
+    """Write down a message that is sent, with what policies ask of it.
+
+    Args:
+        identity, configuration_set: ARNs of them without their names.
+        name: of the configuration set, which SES asks for also where it is the identity's default.
+    """
     if not settings.current().record:
         return
-    try:
-        found = senders(request)
-    except Refused:
-        return
-    resources = [f"{arn}{identity_of(one, identities) or one}" for one in (*found.from_, found.envelope)]
-    if configuration_set:
-        resources.append(f"arn:aws:ses:{region}:{account}:configuration-set/{configuration_set}")
+    resources = [f"{identity}{identity_of(one, identities) or one}" for one in (*found.from_, found.envelope)]
+    resources += [f"{configuration_set}{name}"] if name else []
     _write(
         {
             "principal": f"user/{caller.name}" if caller else "key/root",
