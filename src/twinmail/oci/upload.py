@@ -25,6 +25,8 @@ _RANGE = re.compile(r"(?:bytes[ =])?0-(\d+)")
 _NO_PIECES = (400, 405, 411, 413, 415, 501)
 _LOST = (400, 404, 410)
 _BEGINNINGS = 3
+# How often a piece is sent again without that an octet more arrives.
+_IDLE = 3
 _OCTETS = {"Content-Type": "application/octet-stream"}
 
 
@@ -85,7 +87,7 @@ class Upload:
 
     def _pieces(self, location: str, offset: int, size: int, piece: int) -> bool:
         """Send everything from *offset*; False if the registry has lost the upload."""
-        sent = offset
+        sent, idle = offset, 0
         self.advance(offset)
         with self.file.open("rb") as stream:
             while offset < size:
@@ -97,7 +99,9 @@ class Upload:
                 response = self._patch(location, offset, octets)
                 if response is None or response.status == 416:
                     found = self._status(location)
-                    if found is None:
+                    idle = idle + 1 if found and found[0] <= offset else 0
+                    # Refused at the very place it names, or cut there again and again.
+                    if found is None or (idle and response is not None) or idle > _IDLE:
                         self.advance(-sent)
                         return False
                     offset, location = found
