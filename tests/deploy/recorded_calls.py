@@ -8,6 +8,9 @@ from typing import Any
 
 from twinmail_localstack.policy import allows
 
+# What LocalStack records, in its state folder.
+CALLS = "calls.jsonl"
+
 ACCOUNT, REGION = "000000000000", "eu-central-1"
 
 # What S3 calls otherwise in policies; all others are called as the operation.
@@ -86,3 +89,28 @@ def _needs(who: str, entry: Mapping[str, Any]) -> Iterator[Need]:
         yield Need(who, f"logs:{operation}", f"{group}:log-stream:{told.get('logStreamName', '')}")
     else:
         yield Need(who, f"{service}:{operation}", "*")
+
+
+def policies(iam: Any) -> dict[str, tuple[dict[str, Any], ...]]:
+    """The policies of all users and roles, as CloudFormation made them."""
+    found: dict[str, tuple[dict[str, Any], ...]] = {}
+    for role in iam.list_roles()["Roles"]:
+        name = role["RoleName"]
+        inline = iam.list_role_policies(RoleName=name)["PolicyNames"]
+        found[f"role/{name}"] = tuple(
+            iam.get_role_policy(RoleName=name, PolicyName=one)["PolicyDocument"] for one in inline
+        )
+    for page in iam.get_paginator("list_users").paginate():
+        for user in page["Users"]:
+            attached = iam.list_attached_user_policies(UserName=user["UserName"])["AttachedPolicies"]
+            found[f"user/{user['UserName']}"] = tuple(document(iam, one["PolicyArn"]) for one in attached)
+    return found
+
+
+def document(iam: Any, arn: str) -> dict[str, Any]:
+    """The version of the policy *arn* that counts."""
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    found: dict[str, Any] = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"][
+        "Document"
+    ]
+    return found

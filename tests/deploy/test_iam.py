@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.recorded_calls import Need, needs
+from tests.deploy.recorded_calls import CALLS, Need, needs, policies
 from tests.e2e.conftest import SERVERS, Running, configuration
 from tests.e2e.people import sent_to, stranger, use_script, wait
 from twinmail import smtp_credentials
@@ -26,8 +26,6 @@ from twinmail.tasks.config import PROJECT
 
 GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR" + b"-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
-# What LocalStack records, in its state folder.
-FILE = "calls.jsonl"
 KINDS = ("function", "syncer", "relay", "smtp")
 
 # What is allowed and not done in this run, with the reason why it stays.
@@ -55,7 +53,8 @@ def kind(who: str) -> str:
 @pytest.fixture(scope="module")
 def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
     folder = tmp_path_factory.mktemp("recorded")
-    (folder / "twinmail.toml").write_text(configuration())
+    # The webmail calls nothing but SES, as any other with an SMTP credential.
+    (folder / "twinmail.toml").write_text(configuration().replace("webmail = true", "webmail = false"))
     images = State.of_checkout(PROJECT)
     state = State(root=folder / "local", images=images.images, layers=images.layers)
     runtime = choose(available()[0], state.root, state.layers)
@@ -72,35 +71,10 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
         system.start()
         running = Running(system, accounts.passwords(state), pki.client_context(system.ca))
         live(running)
-        policies = deployed(system.session().client("iam"))
+        allowed = policies(system.session().client("iam"))
     finally:
         system.stop()
-    yield Record(tuple({str(one): one for one in needs(state.localstack / FILE)}.values()), policies)
-
-
-def deployed(iam: Any) -> dict[str, tuple[dict[str, Any], ...]]:
-    """The policies of all users and roles, as CloudFormation made them."""
-    found: dict[str, tuple[dict[str, Any], ...]] = {}
-    for role in iam.list_roles()["Roles"]:
-        name = role["RoleName"]
-        inline = iam.list_role_policies(RoleName=name)["PolicyNames"]
-        found[f"role/{name}"] = tuple(
-            iam.get_role_policy(RoleName=name, PolicyName=one)["PolicyDocument"] for one in inline
-        )
-    for page in iam.get_paginator("list_users").paginate():
-        for user in page["Users"]:
-            attached = iam.list_attached_user_policies(UserName=user["UserName"])["AttachedPolicies"]
-            found[f"user/{user['UserName']}"] = tuple(document(iam, one["PolicyArn"]) for one in attached)
-    return found
-
-
-def document(iam: Any, arn: str) -> dict[str, Any]:
-    """The version of the policy *arn* that counts."""
-    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
-    found: dict[str, Any] = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"][
-        "Document"
-    ]
-    return found
+    yield Record(tuple({str(one): one for one in needs(state.localstack / CALLS)}.values()), allowed)
 
 
 def letter(sender: str, to: str, body: bytes = b"Hello") -> bytes:
@@ -186,7 +160,7 @@ def hold(running: Running) -> None:
     folder.chmod(0o500)
     try:
         held = running.sender.send(letter("a@example.com", to[0]), to)
-        calls = running.state.localstack / FILE
+        calls = running.state.localstack / CALLS
         wait(lambda: "ChangeMessageVisibility" in calls.read_text(), "the announcement given back")
     finally:
         folder.chmod(mode)
