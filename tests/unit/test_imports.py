@@ -12,7 +12,7 @@ SOURCE = PROJECT / "src"
 # What a package may import of the project, beside itself. Everything not named is the domain.
 OUTER = {
     "twinmail.tasks": None,
-    "twinmail.deploy": {"twinmail.oci"},
+    "twinmail.deploy": {"twinmail.client_profile", "twinmail.oci"},
     "twinmail.local": {"twinmail.client_profile", "twinmail.runtime", "twinmail.oci"},
     "twinmail.client_profile": set(),
     "twinmail.cost": set(),

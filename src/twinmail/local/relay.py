@@ -6,8 +6,8 @@ from pathlib import Path
 
 from twinmail import durable_file
 from twinmail.config import Config
+from twinmail.dovecot import Submission
 from twinmail.local import pki
-from twinmail.local.dovecot import Submission
 from twinmail.local.services import CONFIG_IN_CONTAINER, MAIL_IN_CONTAINER, aws_environment
 from twinmail.local.state import Ports, State
 from twinmail.runtime.interface import ContainerSpec, Mount

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from twinmail import server_volume
 from twinmail.config import Config
 from twinmail.local.state import LOOPBACK, Ports, State
 from twinmail.runtime.interface import ContainerSpec, Mount
@@ -13,8 +14,6 @@ ACCESS_KEY = SECRET_KEY = "test"
 CONFIG_IN_CONTAINER = "/etc/twinmail/twinmail.toml"
 MAIL_IN_CONTAINER = "/var/mail/twinmail"
 LEDGER_IN_CONTAINER = "/var/lib/twinmail"
-# Of a mail volume: what belongs to the server and to no mailbox.
-SERVER_FOLDER = ".server"
 
 
 def aws_environment(region: str, endpoint: str) -> Mapping[str, str]:
@@ -116,5 +115,5 @@ def volumes(state: State, config: Config) -> tuple[Path, ...]:
         state.localstack,
         *(folder for name in config.servers for folder in (state.maildirs(name), state.ledger(name))),
         # Dovecot listens in it, and can only if it is there.
-        *(state.maildirs(name) / SERVER_FOLDER for name in config.servers),
+        *(state.maildirs(name) / server_volume.FOLDER for name in config.servers),
     )
