@@ -43,10 +43,12 @@ def build(
     report = images(image, platforms, locked or pin)
     function = None if image else _function()
     if pin:
+        from twinmail.deploy import pins
         from twinmail.oci.digests import Digests
 
         path = Digests.of(report).save(PROJECT)
-        print(f"{path.relative_to(PROJECT)} written", file=sys.stderr)
+        for one in (path.relative_to(PROJECT), *pins.save(PROJECT)):
+            print(f"{one} written", file=sys.stderr)
     if json_:
         print(json.dumps({**report.to_json(), **({"function": function.name} if function else {})}))
     elif not report.unchanged:
