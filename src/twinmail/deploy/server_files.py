@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from twinmail import dovecot, webmail
-from twinmail.certificate import names as certificate_names
 from twinmail.client_profile import web
-from twinmail.client_profile.site import Site, site
+from twinmail.client_profile.site import Site, site, web_names
 from twinmail.config import FILE, Config
 from twinmail.dovecot import Listening, Submission
 from twinmail.errors import PermanentError
@@ -272,8 +271,7 @@ def _webmail(
         hosts=(host,),
         product=f"Webmail of {config.domains[0]}",
     )
-    names = certificate_names.names(config, server)
-    listen = webmail.listen_conf(str(ports.web), names, f"[::]:{ports.web}", tls=TLS_IN_CONTAINER)
+    listen = webmail.listen_conf(str(ports.web), web_names(config), f"[::]:{ports.web}", tls=TLS_IN_CONTAINER)
     files = [
         ServerFile(WEB, webmail.LISTEN, listen.encode("ascii")),
         ServerFile(PHP, webmail.SETTINGS, settings.to_json().encode("ascii")),
