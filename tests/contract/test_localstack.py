@@ -405,7 +405,7 @@ def test_changed_events_of_a_configuration_set_replace_the_old_ones(
     sent = json.loads(poll(lambda: ask(localstack, "/_twinmail/outbox") or None, "the message"))
     assert (sent["configuration_set"], sent["source"]) == (stack, f"ann@{stack}.example")
     assert sent["reports"] == [
-        {"topic": f"arn:aws:sns:{REGION}:000000000000:{stack}-events", "events": ["send", "complaint"]}
+        {"topic": f"arn:aws:sns:{REGION}:000000000000:{stack}-events", "events": ["complaint", "send"]}
     ]
     assert stacks.make(stack, TEMPLATE.replace("NAME", stack), "UPDATE") == ("UPDATE_COMPLETE", "")
 
