@@ -73,7 +73,7 @@ def _needs(who: str, entry: Mapping[str, Any]) -> Iterator[Need]:
             prefix = {"s3:prefix": (told["Prefix"],)} if "Prefix" in told else {}
             yield Need(who, action, bucket, prefix)
             return
-        yield Need(who, action, f"{bucket}/{told['Key']}")
+        yield Need(who, action, f"{bucket}/{told['Key']}" if "Key" in told else bucket)
         if action == "s3:GetObject" and entry["status"] == 404:
             # Without it the answer is 403, and nobody can tell a missing object from a forbidden one.
             yield Need(who, "s3:ListBucket", bucket)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.deploy.recorded_calls import CALLS, needs, policies
 from tests.e2e.mail import Accepted, Client, Sender
 from twinmail.local import accounts, pki
 from twinmail.local.state import LOOPBACK, State
@@ -15,6 +16,8 @@ from twinmail.runtime.select import available, choose
 from twinmail.tasks.config import PROJECT
 
 SERVERS = ("primary", "backup")
+# What the function of the tests about crashes writes, and the real one does not.
+CRASHED = "/state/crashed-"
 # The least that may be configured, in octets.
 SMALL = 40 * 1024 * 1024
 SMALL_BOXES = ("small", "smaller")
@@ -116,11 +119,22 @@ def running(runtime_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         host_platform(),
         ephemeral_ports=True,
         syncer_options=("--poll-seconds", "5"),
+        record=True,
     )
     try:
         system.start()
         passwords = accounts.passwords(state)
         yield Running(system, passwords, pki.client_context(system.ca))
+        # Whatever the tests made the system do, it was allowed; users that were removed meanwhile say nothing.
+        done, allowed = needs(state.localstack / CALLS), policies(system.session().client("iam"))
+        refused = {
+            str(one)
+            for one in done
+            if one.who in allowed
+            and not any(map(one.is_met_by, allowed[one.who]))
+            and CRASHED not in one.resource
+        }
+        assert not refused, "\n".join(sorted(refused))
     finally:
         system.stop()
         assert not runtime.remove_leftovers()
