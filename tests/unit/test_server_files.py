@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,8 +130,7 @@ def test_other_ports_and_authorities_for_a_rehearsal() -> None:
 
 def test_a_new_volume_is_made_ready_once(tmp_path: Path) -> None:
     for _ in range(2):
-        done = subprocess.run([sys.executable, "-m", "twinmail.server_volume", tmp_path], check=False)
-        assert done.returncode == 0
+        assert server_volume.main([str(tmp_path)]) == 0
     assert (tmp_path / server_volume.FOLDER).stat().st_mode & 0o777 == 0o700
 
 

@@ -90,6 +90,7 @@ class Surroundings:
 
 
 PRODUCTION = Surroundings()
+PORTS = ServerPorts()
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def plan(
     text: str,
     server: str,
     known: ServerSecrets,
-    ports: ServerPorts = ServerPorts(),
+    ports: ServerPorts = PORTS,
     surroundings: Surroundings = PRODUCTION,
 ) -> tuple[ServerFile, ...]:
     """Every file that the containers of *server* read, sorted by path.

@@ -1,0 +1,70 @@
+"""What stands beside ``lightsail/compose.yaml`` on a server: what it is filled in with; pure."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from twinmail.config import Config
+from twinmail.deploy import server_files, template
+from twinmail.deploy.server_files import PORTS, PRODUCTION, ServerFile, ServerPorts, Surroundings
+
+FILE = Path("lightsail") / "compose.yaml"
+IMAGES = ("dovecot", "syncer", "roundcube")
+
+MEMORY: Mapping[str, str] = {
+    "dovecot": "320m",
+    "syncer": "256m",
+    "relay": "128m",
+    "php": "160m",
+    "web": "48m",
+}
+"""The most that each container may take; together more than the machine has, since they never do at once."""
+
+TLS_VOLUME = "tls"
+
+
+def profiles(config: Config, server: str) -> tuple[str, ...]:
+    """The optional parts of ``compose.yaml`` that *server* runs."""
+    one = config.servers[server]
+    return tuple(name for name, on in (("submission", one.submission), ("webmail", one.webmail)) if on)
+
+
+def environment(
+    config: Config,
+    server: str,
+    files: Sequence[ServerFile],
+    references: Mapping[str, str],
+    ports: ServerPorts = PORTS,
+    surroundings: Surroundings = PRODUCTION,
+    tls: str = TLS_VOLUME,
+) -> dict[str, str]:
+    """The texts of ``.env`` and ``aws.env``, by name.
+
+    Args:
+        files: what `server_files.plan` says.
+        references: what the engine calls each of `IMAGES`, with its digest.
+        tls: the volume with the certificate, or an absolute path.
+    """
+    groups = {
+        "dovecot": (server_files.DOVECOT,),
+        "syncer": (server_files.SYNCER,),
+        "relay": (server_files.RELAY,),
+        "php": (server_files.PHP,),
+        "web": (server_files.WEB,),
+    }
+    authorities = server_files.relay_arguments(config, ports, surroundings)[-1].partition("=")[2]
+    variables = server_files.aws_environment(config, surroundings)
+    return {
+        ".env": template.render(
+            "compose.env.j2",
+            profiles=profiles(config, server),
+            server=server,
+            images={name: references[name] for name in IMAGES},
+            memory=MEMORY,
+            settings={name: server_files.revision(files, *one) for name, one in groups.items()},
+            ports=ports,
+            ses=surroundings.ses_of(config),
+            authorities=authorities,
+            tls=tls,
+        ),
+        "aws.env": template.render("aws.env.j2", variables=variables),
+    }
