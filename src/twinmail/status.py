@@ -3,11 +3,10 @@
 Each part is asked on its own and may be down: then its problem is what is shown of it.
 """
 
-import http.client
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -17,16 +16,20 @@ from twinmail import layout
 from twinmail.config import Config
 from twinmail.errors import TwinmailError
 from twinmail.feedback import Feedback
+from twinmail.server_page import Page
 
 DAYS = 30
 SHOWN = 5
 
 BOUNCE_LIMIT, COMPLAINT_LIMIT = 0.05, 0.001
 """Rates from which SES puts an account under review (SES Developer Guide, "Enforcement FAQs")."""
+CERTIFICATE_DAYS = 14
+"""A person is told when the certificate of a server has less left."""
 ENOUGH = 100
 """Sent messages below which a rate says nothing: one bounce of ten is no 10 %."""
 
-_SECONDS = 5.0
+LOW_DISK = 0.1
+"""Share of a server's disk below which somebody should make room."""
 _ANSWER = TypeVar("_ANSWER")
 
 
@@ -85,12 +88,38 @@ class SendingStatus:
 
 
 @dataclass(frozen=True)
+class CertificateStatus:
+    """The certificate that a server shows to mail clients; *days* until it ends, None if it was not seen."""
+
+    name: str
+    days: float | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Slow:
+    """What is asked less often than the rest, because it takes longer.
+
+    Attributes:
+        bucket: octets in it.
+        certificates: by server, when its certificate ends.
+        month: dollars before tax.
+    """
+
+    bucket: Callable[[], int] | None = None
+    certificates: Mapping[str, Callable[[], datetime]] = field(default_factory=dict)
+    month: Callable[[], float] | None = None
+
+
+@dataclass(frozen=True)
 class Status:
     """Everything.
 
     Attributes:
         endpoint: where AWS is, or the name of the region.
         problems: of all parts, one line each; empty when all is well.
+        bucket_octets: in the bucket, earlier versions included; None if nobody could say.
+        month_usd: what a month costs, before tax, as far as it can be measured.
     """
 
     endpoint: str
@@ -99,47 +128,76 @@ class Status:
     dead_letters: QueueStatus
     sending: SendingStatus
     problems: tuple[str, ...] = field(default=())
+    bucket_octets: int | None = None
+    certificates: tuple[CertificateStatus, ...] = ()
+    month_usd: float | None = None
+    budget_usd: float = 0.0
 
 
 def collect(
-    config: Config, endpoint: str, servers: Mapping[str, str], sqs: Any, s3: Any, now: datetime | None = None
+    config: Config,
+    endpoint: str,
+    servers: Mapping[str, Page],
+    sqs: Any,
+    s3: Any,
+    now: datetime | None = None,
+    slow: Slow | None = None,
 ) -> Status:
     """Ask all parts at once.
 
     Args:
-        servers: ``HOST:PORT`` of the syncer's health pages, by server.
+        servers: the way to the syncer's pages, by server.
         sqs, s3: boto3 clients, with short time-outs.
     """
-    with ThreadPoolExecutor(len(servers) * 2 + 2) as pool:
-        asked = [pool.submit(server_status, name, address) for name, address in servers.items()]
+    slow, moment = slow or Slow(), now or datetime.now(UTC)
+    with ThreadPoolExecutor(len(servers) * 2 + len(slow.certificates) + 4) as pool:
+        asked = [pool.submit(server_status, name, page) for name, page in servers.items()]
         queues = [pool.submit(queue_status, sqs, config.queue(name)) for name in config.servers]
         dead = pool.submit(queue_status, sqs, config.dead_letter_queue)
-        sending = pool.submit(sending_status, s3, config, now or datetime.now(UTC))
+        sending = pool.submit(sending_status, s3, config, moment)
+        bucket = pool.submit(_figure, slow.bucket)
+        month = pool.submit(_figure, slow.month)
+        certificates = [
+            pool.submit(certificate_status, name, ask, moment) for name, ask in slow.certificates.items()
+        ]
+        octets, dollars = bucket.result(), month.result()
         found = Status(
             endpoint,
             tuple(one.result() for one in asked),
             tuple(one.result() for one in queues),
             dead.result(),
             sending.result(),
+            bucket_octets=None if octets is None else int(octets),
+            certificates=tuple(one.result() for one in certificates),
+            month_usd=dollars,
+            budget_usd=config.budget.month_usd,
         )
-    return Status(
-        found.endpoint, found.servers, found.queues, found.dead_letters, found.sending, _problems(found)
-    )
+    return replace(found, problems=_problems(found))
 
 
-def server_status(name: str, address: str) -> ServerStatus:
-    """Ask the syncer at *address*."""
-    connection = http.client.HTTPConnection(address, timeout=_SECONDS)
+def certificate_status(name: str, ask: Callable[[], datetime], now: datetime) -> CertificateStatus:
+    """How long the certificate of the server *name* is still valid."""
+
+    def days() -> CertificateStatus:
+        left = (ask() - now).total_seconds() / 86400
+        problem = f"its certificate ends in {left:.0f} days" if left < CERTIFICATE_DAYS else ""
+        return CertificateStatus(name, left, problem)
+
+    return _guarded(days, lambda problem: CertificateStatus(name, None, f"certificate: {problem}"))
+
+
+def _figure(ask: Callable[[], float] | None) -> float | None:
+    return _guarded(ask, lambda problem: None) if ask else None
+
+
+def server_status(name: str, page: Page) -> ServerStatus:
+    """Ask the syncer of the server *name*."""
     try:
-        connection.request("GET", "/status")
-        answer = connection.getresponse()
-        said = json.loads(answer.read())
-        if answer.status != 200 or not isinstance(said, dict):
-            raise ValueError(f"expected 200 with an object, got {answer.status}")
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return ServerStatus(name, {}, (f"its syncer does not answer at {address}: {error}",))
-    finally:
-        connection.close()
+        said = json.loads(page.read("/status"))
+        if not isinstance(said, dict):
+            raise ValueError("expected an object")
+    except (TwinmailError, ValueError) as error:
+        return ServerStatus(name, {}, (f"its syncer does not answer at {page.where}: {error}",))
     return ServerStatus(name, said, tuple(troubles(said)))
 
 
@@ -161,6 +219,9 @@ def troubles(said: Mapping[str, Any]) -> list[str]:
     for name, chore in (said.get("chores") or {}).items():
         if chore.get("error"):
             found.append(f"{name} fails: {_brief(chore['error'])}")
+    disk = said.get("disk") or {}
+    if disk.get("total") and disk.get("free", 0) < LOW_DISK * disk["total"]:
+        found.append(f"its disk has {disk['free'] / 1e9:.1f} of {disk['total'] / 1e9:.1f} GB left; make room")
     for name in ("suspicion", "ledger"):
         if said.get(name):
             found.append(_brief(said[name]))
@@ -245,6 +306,12 @@ def _problems(found: Status) -> tuple[str, ...]:
     lines += [
         f"queue {one.name}: {one.problem}" for one in (*found.queues, found.dead_letters) if one.problem
     ]
+    lines += [f"{one.name}: {one.problem}" for one in found.certificates if one.problem]
+    if found.month_usd is not None and found.month_usd > found.budget_usd:
+        lines.append(
+            f"a month costs {found.month_usd:.2f} dollars, the budget is {found.budget_usd:.2f}; "
+            "see ./inv cost --actual"
+        )
     if found.dead_letters.waiting:
         lines.append(
             f"{found.dead_letters.waiting} events ended in {found.dead_letters.name}: read their errors in "

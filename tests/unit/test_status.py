@@ -17,7 +17,8 @@ from tests.cloud import CONFIG
 from tests.sending_events import bounce, complaint, sns
 from twinmail.feedback import feedback
 from twinmail.sending_event import read
-from twinmail.status import Status, collect, troubles
+from twinmail.server_page import LocalPage
+from twinmail.status import Slow, Status, collect, troubles
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 WELL: dict[str, Any] = {
@@ -72,7 +73,9 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
 
 def ask(aws: tuple[Any, Any], primary: Any = WELL, backup: Any = WELL) -> Status:
     with server(primary) as one, server(backup) as other:
-        return collect(CONFIG, "http://aws", {"primary": one, "backup": other}, *aws, NOW)
+        return collect(
+            CONFIG, "http://aws", {"primary": LocalPage(one), "backup": LocalPage(other)}, *aws, NOW
+        )
 
 
 def put(s3: Any, document: dict[str, Any], days: int = 0) -> None:
@@ -189,3 +192,39 @@ def test_damaged_record_is_a_problem_of_sent_mail_alone(aws: tuple[Any, Any]) ->
     s3.put_object(Bucket=CONFIG.bucket, Key=key, Body=b"{}")
     (problem,) = ask(aws).problems
     assert problem.startswith("sent mail: record of feedback")
+
+
+def test_low_disk_is_trouble() -> None:
+    assert troubles({**WELL, "disk": {"free": 20 * 10**9, "total": 10**11}}) == []
+    (problem,) = troubles({**WELL, "disk": {"free": 9 * 10**9, "total": 10**11}})
+    assert problem == "its disk has 9.0 of 100.0 GB left; make room"
+
+
+def slowly(aws: tuple[Any, Any], slow: Slow) -> Status:
+    return collect(CONFIG, "http://aws", {}, *aws, NOW, slow)
+
+
+def test_storage_and_cost_are_shown_and_over_the_budget_is_a_problem(aws: tuple[Any, Any]) -> None:
+    found = slowly(aws, Slow(bucket=lambda: 5, month=lambda: 9.9))
+    assert (found.bucket_octets, found.month_usd, found.budget_usd, found.problems) == (5, 9.9, 10, ())
+    (problem,) = slowly(aws, Slow(month=lambda: 10.01)).problems
+    assert problem == "a month costs 10.01 dollars, the budget is 10.00; see ./inv cost --actual"
+
+
+def test_certificate_is_a_problem_below_fourteen_days_or_unseen(aws: tuple[Any, Any]) -> None:
+    def refused() -> datetime:
+        raise ConnectionRefusedError("refused")
+
+    ends = {"far": 15.0, "near": 13.0}
+    asks: dict[str, Any] = {name: lambda days=days: NOW + timedelta(days=days) for name, days in ends.items()}
+    found = slowly(aws, Slow(certificates={**asks, "gone": refused}))
+    assert [one.days for one in found.certificates] == [15.0, 13.0, None]
+    assert found.problems == ("near: its certificate ends in 13 days", "gone: certificate: refused")
+
+
+def test_what_cannot_be_asked_slowly_leaves_the_rest(aws: tuple[Any, Any]) -> None:
+    def away() -> int:
+        raise OSError("away")
+
+    found = slowly(aws, Slow(bucket=away, month=away))
+    assert (found.bucket_octets, found.month_usd, found.problems) == (None, None, ())

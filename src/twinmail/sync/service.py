@@ -1,5 +1,6 @@
 """The service: opens the ledger, recovers, runs push and poll until it is told to stop."""
 
+import os
 import threading
 import time
 import traceback
@@ -156,6 +157,7 @@ class Service:
             "parked": {},
             "full": {name: asdict(one) for name, one in carrier.quotas.shortages.items()} if carrier else {},
             "cursor": None,
+            "disk": _disk(self._options.mail),
         }
         if carrier:
             try:
@@ -205,3 +207,12 @@ class Service:
                 self._stopping.set()
 
         threading.Thread(target=guarded, name=name, daemon=True).start()
+
+
+def _disk(folder: Path) -> dict[str, int] | None:
+    """Octets of the file system of *folder*: free for this user, and in all; None if it cannot be asked."""
+    try:
+        told = os.statvfs(folder)
+    except OSError:
+        return None
+    return {"free": told.f_bavail * told.f_frsize, "total": told.f_blocks * told.f_frsize}

@@ -1,60 +1,164 @@
 """``./inv status``: is everything well, on one screen."""
 
 import json
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twinmail.errors import PermanentError
 from twinmail.tasks.command import command
 from twinmail.tasks.user import PLACE_HELP
 
+if TYPE_CHECKING:
+    from twinmail.config import Config
+    from twinmail.server_page import Page
+    from twinmail.status import Slow, Status
+    from twinmail.tasks.place import Place
 
-@command(help=PLACE_HELP)
-def status(context: Any, aws: bool = False, config: str = "", state: str = "", json_: bool = False) -> None:
-    """Show how the system is: servers, queues, bounces. Exit code 1 if something is wrong."""
+SECONDS = 5.0
+"""From one look to the next."""
+SLOW_SECONDS = 600.0
+"""The same for what changes slowly, and is long to ask for."""
+
+_ANSWER = TypeVar("_ANSWER")
+
+
+@command(help={**PLACE_HELP, "once": "print it once; without a terminal that is so anyway"})
+def status(
+    context: Any,
+    once: bool = False,
+    aws: bool = False,
+    config: str = "",
+    state: str = "",
+    json_: bool = False,
+) -> None:
+    """Show how the system is, live until Ctrl-C. With --once, exit code 1 if something is wrong."""
     from botocore.config import Config as Calls
 
     from twinmail.config import Config
-    from twinmail.local.state import LOOPBACK
     from twinmail.status import collect
     from twinmail.tasks import place
 
     loaded = Config.load(place.config_file(config, state))
     system = place.find(loaded, state, aws)
-    calls = Calls(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1})
-    # In AWS the servers' pages are on their own loopback; the queues say whether somebody fetches.
-    ports = system.description.ports if system.description else {}
-    servers = {name: f"{LOOPBACK}:{ports[f'{name}-health']}" for name in loaded.servers if ports}
-    found = collect(
-        loaded,
-        system.description.endpoint if system.description else system.name,
-        servers,
-        system.session.client("sqs", config=calls),
-        system.session.client("s3", config=calls),
+    client = partial(
+        system.session.client,
+        config=Calls(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1}),
     )
+    servers, slow = _pages(loaded, system), _slow(loaded, system, client)
+    sqs, s3 = client("sqs"), client("s3")
+    name = system.description.endpoint if system.description else system.name
+
+    def look() -> "Status":
+        return collect(loaded, name, servers, sqs, s3, slow=slow)
+
+    if not json_ and not once and sys.stdout.isatty():
+        _watch(look)
+        return
+    found = look()
     if json_:
-        sending = {
-            "bounce_rate": found.sending.bounce_rate,
-            "complaint_rate": found.sending.complaint_rate,
-        }
-        document = asdict(found)
-        print(json.dumps({**document, "sending": {**document["sending"], **sending}}))
+        print(json.dumps(_document(found)))
     else:
-        _show(found)
+        from rich.console import Console
+
+        Console(highlight=False).print(_screen(found))
     if found.problems:
         count = len(found.problems)
         raise PermanentError("" if json_ else f"{count} problem{'' if count == 1 else 's'}; see above")
 
 
-def _show(found: Any) -> None:
+def _pages(config: "Config", system: "Place") -> Mapping[str, "Page"]:
+    from twinmail.local.state import LOOPBACK
+    from twinmail.server_page import LocalPage
+
+    if system.description is not None:
+        ports = system.description.ports
+        return {name: LocalPage(f"{LOOPBACK}:{ports[f'{name}-health']}") for name in config.servers if ports}
+    from twinmail.deploy import reach
+    from twinmail.secret_store import SecretStore
+    from twinmail.tasks.config import PROJECT
+
+    return reach.pages(config, SecretStore(PROJECT / ".twinmail" / "secrets"))
+
+
+def _slow(config: "Config", system: "Place", client: Callable[[str], Any]) -> "Slow":
+    from twinmail.cost.bill import bill
+    from twinmail.cost.measure import Measurement, bucket_octets
+    from twinmail.cost.prices import Prices
+    from twinmail.cost.quantities import month
+    from twinmail.cost.resources import counted
+    from twinmail.deploy.served_certificate import ends
+    from twinmail.local.state import LOOPBACK
+    from twinmail.status import Slow
+    from twinmail.tasks.cost import TEMPLATE
+
+    def dollars() -> float:
+        used = month(config, *counted(TEMPLATE.read_text("utf-8"), config))
+        return bill(config, Measurement(config, client, datetime.now(UTC)).of(used), Prices.load()).total
+
+    certificates: dict[str, Callable[[], datetime]] = {}
+    for name, server in config.servers.items():
+        if system.description is None:
+            certificates[name] = _remembered(partial(ends, server.host))
+        elif system.description.ports:
+            port = system.description.ports[f"{name}-imaps"]
+            certificates[name] = _remembered(partial(ends, LOOPBACK, port, server.host))
+    octets = _remembered(lambda: bucket_octets(config, client, datetime.now(UTC)))
+    return Slow(octets, certificates, _remembered(dollars))
+
+
+def _remembered(ask: Callable[[], _ANSWER]) -> Callable[[], _ANSWER]:
+    """*ask*, asked again only after `SLOW_SECONDS`; what failed is asked again the next time."""
+    known: list[tuple[float, _ANSWER]] = []
+
+    def answer() -> _ANSWER:
+        if not known or time.monotonic() - known[0][0] > SLOW_SECONDS:
+            known[:] = [(time.monotonic(), ask())]
+        return known[0][1]
+
+    return answer
+
+
+def _watch(look: Callable[[], "Status"]) -> None:
+    """Show what *look* finds until Ctrl-C, and leave the last of it on the terminal."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.live import Live
 
     console = Console(highlight=False)
-    servers = Table("server", "state", "delivered", "last message", "lag", "waiting")
+    found = None
+    try:
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                found = look()
+                live.update(_screen(found), refresh=True)
+                time.sleep(SECONDS)
+    except KeyboardInterrupt:
+        # The way out of a live view is no error.
+        if found is not None:
+            console.print(_screen(found))
+
+
+def _document(found: "Status") -> Mapping[str, Any]:
+    document = asdict(found)
+    rates = {"bounce_rate": found.sending.bounce_rate, "complaint_rate": found.sending.complaint_rate}
+    return {**document, "sending": {**document["sending"], **rates}}
+
+
+def _screen(found: "Status") -> Any:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    certificates = {one.name: one.days for one in found.certificates}
+    parts: list[Any] = []
+    servers = Table("server", "state", "delivered", "last message", "lag", "waiting", "disk", "certificate")
     for one in found.servers:
         last = one.said.get("last") or {}
+        days = certificates.get(one.name)
         servers.add_row(
             one.name,
             "[red]trouble[/red]" if one.problems else "well",
@@ -62,34 +166,41 @@ def _show(found: Any) -> None:
             str(last.get("ses_id", "none since it started") if one.said else "?")[:24],
             _lag(last),
             str(one.said.get("backlog", "?")),
+            _disk(one.said.get("disk") or {}),
+            "?" if days is None else f"{days:.0f} days",
         )
     if found.servers:
-        console.print(servers)
+        parts.append(servers)
     queues = Table("queue", "waiting", "in hand")
     for queue in (*found.queues, found.dead_letters):
         queues.add_row(queue.name, _count(queue.waiting), _count(queue.in_hand))
-    console.print(queues)
+    parts.append(queues)
     sending = found.sending
-    console.print(
+    lines = [
         f"sent in 30 days: {sending.sent}; bounced: {sending.bounces} ({sending.bounce_rate:.1%}), for now: "
         f"{sending.soft_bounces}; complaints: {sending.complaints} ({sending.complaint_rate:.1%}); not sent: "
         f"{sending.rejects}"
-    )
-    for one in sending.latest:
-        recipients = ", ".join(one["to"])
-        console.print(
-            f"  {one['at']}  {one['kind']:<9}  {one['from']} → {recipients}: {one['why']}", markup=False
+    ]
+    for said in sending.latest:
+        lines.append(
+            f"  {said['at']}  {said['kind']:<9}  {said['from']} → {', '.join(said['to'])}: {said['why']}"
         )
-    console.print(f"AWS: {found.endpoint}")
-    for problem in found.problems:
-        console.print(f"✗ {problem}", markup=False)
-    if not found.problems:
-        console.print("✓ all is well")
+    stored = "?" if found.bucket_octets is None else f"{found.bucket_octets / 1e9:.2f} GB"
+    price = "?" if found.month_usd is None else f"{found.month_usd:.2f}"
+    lines.append(f"stored in the bucket: {stored}; a month: {price} of {found.budget_usd:.2f} dollars")
+    lines.append(f"AWS: {found.endpoint}, {datetime.now(UTC):%H:%M:%S} UTC")
+    lines += [f"✗ {problem}" for problem in found.problems] or ["✓ all is well"]
+    # Of addresses and errors nothing may be taken for markup.
+    return Group(*parts, *(Text(line) for line in lines))
 
 
 def _lag(last: Mapping[str, Any]) -> str:
     age = last.get("manifest_age_ms")
     return f"{age} ms" if isinstance(age, int) else "–"
+
+
+def _disk(disk: Mapping[str, int]) -> str:
+    return f"{disk['free'] / 1e9:.1f} of {disk['total'] / 1e9:.1f} GB free" if disk.get("total") else "?"
 
 
 def _count(value: int | None) -> str:

@@ -1,0 +1,87 @@
+"""How to read the page of a server in production: over SSH, or through the cluster.
+
+Nothing listens for it on the Internet. The syncer's image has Python, so the page is fetched inside of its
+container by a few lines that come over standard input: nothing need be quoted for any shell on the way.
+"""
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinmail.config import Config, Server
+from twinmail.deploy.ssh_push import check_host
+from twinmail.secret_store import SecretStore
+from twinmail.server_page import Page, Unreachable
+
+PORT = 8080
+"""Of the syncer in a container of production."""
+LOGIN = "admin"
+"""The user of Debian's machines at Lightsail."""
+SECONDS = 20.0
+
+_SCRIPT = """\
+import sys, urllib.request
+sys.stdout.buffer.write(urllib.request.urlopen("http://127.0.0.1:{port}{path}", timeout=5).read())
+"""
+# The container of the service, whatever Compose called it.
+_INSIDE = (
+    "exec sudo -n docker exec -i "
+    '"$(sudo -n docker ps -q --filter label=com.docker.compose.project=twinmail '
+    '--filter label=com.docker.compose.service=syncer)" /usr/bin/python3 -'
+)
+
+
+@dataclass(frozen=True)
+class CommandPage:
+    """Pages that *command* fetches: it runs the Python program in its standard input beside the syncer."""
+
+    where: str
+    command: tuple[str, ...]
+    port: int = PORT
+
+    def read(self, path: str) -> bytes:
+        """See `twinmail.server_page.Page`."""
+        script = _SCRIPT.format(port=self.port, path=path).encode()
+        try:
+            done = subprocess.run(
+                self.command, input=script, capture_output=True, timeout=SECONDS, check=False
+            )
+        except FileNotFoundError as error:
+            raise Unreachable(f"{self.where}: {self.command[0]} is not installed here") from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Unreachable(f"{self.where}: {error}") from error
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+            raise Unreachable(f"{self.where}: {said[-1]}")
+        return done.stdout
+
+
+def pages(config: Config, secrets: SecretStore) -> Mapping[str, Page]:
+    """The ways to those servers of *config* that say where they run."""
+    found: dict[str, Page] = {}
+    for name, server in config.servers.items():
+        if server.lightsail:
+            found[name] = over_ssh(server, secrets.path(f"ssh/{name}"))
+        elif server.kubernetes:
+            found[name] = in_pod(server)
+    return found
+
+
+def over_ssh(server: Server, key: Path) -> CommandPage:
+    """The pages of *server*, a machine at Lightsail, by the private *key* if there is one, else ssh's own."""
+    host = f"{LOGIN}@{server.host}"
+    check_host(host)
+    identity = ("-i", str(key), "-o", "IdentitiesOnly=yes") if key.exists() else ()
+    options = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5")
+    return CommandPage(f"ssh {host}", ("ssh", *options, *identity, host, _INSIDE))
+
+
+def in_pod(server: Server) -> CommandPage:
+    """The pages of *server*, a pod."""
+    cluster = server.kubernetes
+    assert cluster is not None
+    context = ("--context", cluster.context) if cluster.context else ()
+    pod = ("exec", "-i", "deployment/twinmail", "-c", "syncer", "--", "/usr/bin/python3", "-")
+    where = f"kubectl {cluster.context or 'current context'}, namespace {cluster.namespace}"
+    return CommandPage(where, ("kubectl", *context, "-n", cluster.namespace, *pod))

@@ -1,0 +1,53 @@
+"""What a server says of itself, over whatever way leads to it: the syncer's pages are on its own loopback."""
+
+import http.client
+from dataclasses import dataclass
+from typing import Protocol
+
+from twinmail.errors import TransientError
+
+SECONDS = 5.0
+
+
+class Unreachable(TransientError):
+    """A server's page could not be read; the text says where and why."""
+
+
+class Page(Protocol):
+    """A way to the pages of one server's syncer (`twinmail.sync.health`).
+
+    Attributes:
+        where: for messages.
+    """
+
+    @property
+    def where(self) -> str: ...
+
+    def read(self, path: str) -> bytes:
+        """The octets of the page at *path*.
+
+        Raises:
+            Unreachable.
+        """
+
+
+@dataclass(frozen=True)
+class LocalPage:
+    """The pages at *where*, ``HOST:PORT``, which this machine reaches."""
+
+    where: str
+
+    def read(self, path: str) -> bytes:
+        """See `Page`."""
+        connection = http.client.HTTPConnection(self.where, timeout=SECONDS)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = answer.read()
+            if answer.status != 200:
+                raise Unreachable(f"{self.where}{path}: expected 200, got {answer.status}")
+            return body
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"{self.where}: {error}") from error
+        finally:
+            connection.close()

@@ -1,0 +1,79 @@
+"""The ways to the pages of servers in production."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.cloud import CONFIG
+from twinmail.config import Config
+from twinmail.deploy.reach import CommandPage, pages
+from twinmail.production import Kubernetes, Lightsail
+from twinmail.secret_store import SecretStore
+from twinmail.server_page import LocalPage, Unreachable
+
+
+def production() -> Config:
+    primary = replace(CONFIG.servers["primary"], kubernetes=Kubernetes("picluster", "mail"))
+    backup = replace(CONFIG.servers["backup"], lightsail=Lightsail())
+    return replace(CONFIG, servers={"primary": primary, "backup": backup})
+
+
+class Answer(BaseHTTPRequestHandler):
+    """Says which page it is."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/status" else 404)
+        self.end_headers()
+        self.wfile.write(b"page")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def test_page_is_read_by_a_program_on_standard_input(port: int) -> None:
+    page = CommandPage("here", (sys.executable, "-"), port)
+    assert page.read("/status") == LocalPage(f"127.0.0.1:{port}").read("/status") == b"page"
+    with pytest.raises(Unreachable, match=r"^here: urllib\.error\.HTTPError: HTTP Error 404"):
+        page.read("/other")
+    with pytest.raises(Unreachable, match=r"expected 200, got 404$"):
+        LocalPage(f"127.0.0.1:{port}").read("/other")
+
+
+def test_program_that_is_missing_is_named() -> None:
+    with pytest.raises(Unreachable, match=r"^there: no-such-program is not installed here$"):
+        CommandPage("there", ("no-such-program",)).read("/status")
+
+
+def test_machine_is_reached_by_ssh_with_its_key(tmp_path: Path) -> None:
+    secrets = SecretStore(tmp_path)
+    secrets.put("ssh/backup", b"key")
+    page = pages(production(), secrets)["backup"]
+    assert page.where == "ssh admin@backup.example.org"
+    assert isinstance(page, CommandPage)
+    assert page.command[0] == "ssh" and str(tmp_path / "ssh" / "backup") in page.command
+    assert "BatchMode=yes" in page.command and page.command[-2] == "admin@backup.example.org"
+
+
+def test_pod_is_reached_by_kubectl_in_its_context(tmp_path: Path) -> None:
+    page = pages(production(), SecretStore(tmp_path))["primary"]
+    assert isinstance(page, CommandPage)
+    words = "kubectl --context picluster -n mail exec -i deployment/twinmail -c syncer -- /usr/bin/python3 -"
+    assert page.command == tuple(words.split())
+
+
+def test_server_that_says_nothing_of_its_place_has_no_way(tmp_path: Path) -> None:
+    assert pages(CONFIG, SecretStore(tmp_path)) == {}
