@@ -77,7 +77,7 @@ def files(digests: Digests) -> dict[Path, str]:
 
 
 def save(root: Path) -> list[Path]:
-    """Write the components of the checkout at *root* after its ``images/digests.json``; return their paths."""
+    """Write the components of the checkout at *root* after its pinned digests; return their paths."""
     written = files(Digests.load(root))
     for path, content in written.items():
         place = root / path
