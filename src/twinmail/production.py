@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 DMARC_POLICIES = ("none", "quarantine", "reject")
-COMPONENTS = ("cert-manager", "cloudflare-tunnel", "service-monitor")
+COMPONENTS = ("cert-manager", "cloudflare-tunnel", "service-monitor", "sieve")
 
 
 @dataclass(frozen=True)

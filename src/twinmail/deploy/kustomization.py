@@ -138,9 +138,10 @@ def write(request: Request, root: Path, folder: Path) -> Path:
     """
     files = plan(request, os.path.relpath(root / KUSTOMIZE, folder))
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
     for path, data in files.items():
         place = folder / path
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.parent.mkdir(mode=0o700, exist_ok=True)
         with os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             stream.write(data)
     return folder
