@@ -40,30 +40,25 @@ class Listening:
         imaps: TCP port.
         sieve: TCP port of ManageSieve.
         addresses: of the machine, as Dovecot writes them; ``* ::`` is all.
-        sieve_address: if ManageSieve listens on one only.
     """
 
     imaps: int
     sieve: int
     addresses: str = "* ::"
-    sieve_address: str = ""
 
 
 def local_conf(
     listening: Listening,
     full_text_search: bool = True,
     submission: Submission | None = None,
-    tls: str = "",
     delays: bool = True,
 ) -> str:
     """The text of ``/etc/twinmail/local.conf``.
 
     Args:
         full_text_search: without it a search reads every message, and nothing keeps an index.
-        tls: folder of the certificate and its key, if not ``/etc/twinmail/tls``.
         delays: whether wrong passwords delay the next attempt from their address.
     """
-    sieve_address = f"    listen = {listening.sieve_address}\n" if listening.sieve_address else ""
     return f"""\
 listen = {listening.addresses}
 service imap-login {{
@@ -73,20 +68,11 @@ service imap-login {{
 }}
 service managesieve-login {{
   inet_listener sieves {{
-{sieve_address}    port = {listening.sieve}
+    port = {listening.sieve}
   }}
 }}
-{_tls_conf(tls)}{"" if delays else _WITHOUT_DELAYS}{"" if full_text_search else _WITHOUT_SEARCH_INDEX}\
+{"" if delays else _WITHOUT_DELAYS}{"" if full_text_search else _WITHOUT_SEARCH_INDEX}\
 {_submission_conf(submission) if submission else ""}"""
-
-
-def _tls_conf(folder: str) -> str:
-    if not folder:
-        return ""
-    return f"""
-ssl_server_cert_file = {folder}/cert.pem
-ssl_server_key_file = {folder}/key.pem
-"""
 
 
 def _submission_conf(one: Submission) -> str:

@@ -83,18 +83,15 @@ def identities(config: Config) -> str:
     )
 
 
-def listen_conf(address: str, names: Sequence[str], *others: str, tls: str = "") -> str:
+def listen_conf(address: str, names: Sequence[str], *others: str) -> str:
     """The text of ``web/listen.conf``: nginx's statements on where to listen and for which *names*.
 
     Args:
         address: as nginx writes it: a port, or ``address:port``.
         others: more addresses.
-        tls: folder of the certificate and its key, if not ``/etc/twinmail/tls``.
     """
     lines = [f"listen {one} ssl;" for one in (address, *others)]
     lines.append(f"server_name {' '.join(names)};")
-    if tls:
-        lines += [f"ssl_certificate {tls}/cert.pem;", f"ssl_certificate_key {tls}/key.pem;"]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""Writes tests/golden/expected and tests/golden/client anew: ``.venv/bin/python -m tests.golden.regenerate`` from the checkout.
+"""Writes tests/golden/{expected,client,deploy} anew: ``.venv/bin/python -m tests.golden.regenerate`` from the checkout.
 
 Look at the difference before committing it: every line of it is a difference in every image.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from tests.golden import test_client_profile as client
+from tests.golden import test_deploy_files as deploy
 from tests.golden import world
 from twinmail.oci import difference
 
@@ -27,11 +28,12 @@ def main() -> None:
                     print(f"{image}: {line}")
                 shutil.rmtree(expected)
             shutil.copytree(built, expected)
-    shutil.rmtree(client.EXPECTED, ignore_errors=True)
-    for name, data in client.made().items():
-        path = client.EXPECTED / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+    for made in (client, deploy):
+        shutil.rmtree(made.EXPECTED, ignore_errors=True)
+        for name, data in made.made().items():
+            path = made.EXPECTED / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ MEMORY: Mapping[str, str] = {
 
 TLS_VOLUME = "tls"
 
+MOUNT_POINTS = ("dovecot/tls", "web/tls", "php/web")
+"""Empty folders among the files, where other folders are mounted: containers may not make them."""
+
 
 def profiles(config: Config, server: str) -> tuple[str, ...]:
     """The optional parts of ``compose.yaml`` that *server* runs."""

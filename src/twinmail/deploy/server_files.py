@@ -34,7 +34,7 @@ PHP = "php"
 # Where containers find them.
 SETTINGS_IN_CONTAINER = "/etc/twinmail"
 SECRETS_IN_CONTAINER = "/etc/twinmail-secrets"
-TLS_IN_CONTAINER = "/etc/twinmail-tls"
+TLS_IN_CONTAINER = "/etc/twinmail/tls"
 """The certificate: from certbot or cert-manager, and renewed under the servers."""
 
 CREDENTIALS = "credentials"
@@ -54,7 +54,7 @@ class ServerPorts:
     """TCP ports of a server; `health` and `relay` are on its loopback network only.
 
     Attributes:
-        sieve: ManageSieve, on loopback too unless `sieve_public`.
+        sieve: ManageSieve; webmail uses it from the same machine, and the firewall lets nobody else in.
         http: plain HTTP, for certificate authorities and redirects.
     """
 
@@ -65,7 +65,6 @@ class ServerPorts:
     sieve: int = 14190
     health: int = 10080
     relay: int = 10025
-    sieve_public: bool = False
 
 
 @dataclass(frozen=True)
@@ -253,10 +252,9 @@ def by_group(files: Iterable[ServerFile]) -> Mapping[str, tuple[ServerFile, ...]
 
 def _local_conf(config: Config, server: str, known: ServerSecrets, ports: ServerPorts) -> str:
     one = config.servers[server]
-    # The webmail edits scripts from the same machine; the firewall lets nobody else in.
-    listening = Listening(ports.imaps, ports.sieve, sieve_address="" if ports.sieve_public else _LOOPBACK)
+    listening = Listening(ports.imaps, ports.sieve)
     submission = Submission(ports.submission, ports.relay, known.relay) if one.submission else None
-    return dovecot.local_conf(listening, one.full_text_search, submission, TLS_IN_CONTAINER)
+    return dovecot.local_conf(listening, one.full_text_search, submission)
 
 
 def _webmail(
@@ -272,7 +270,7 @@ def _webmail(
         hosts=(host,),
         product=f"Webmail of {config.domains[0]}",
     )
-    listen = webmail.listen_conf(str(ports.web), web_names(config), f"[::]:{ports.web}", tls=TLS_IN_CONTAINER)
+    listen = webmail.listen_conf(str(ports.web), web_names(config), f"[::]:{ports.web}")
     files = [
         ServerFile(WEB, webmail.LISTEN, listen.encode("ascii")),
         ServerFile(PHP, webmail.SETTINGS, settings.to_json().encode("ascii")),

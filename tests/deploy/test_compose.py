@@ -1,0 +1,244 @@
+"""The backup's containers, brought up by real ``docker compose`` from the built images, against LocalStack."""
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.deploy.conftest import ROOT
+from tests.e2e.mail import Client, Sender
+from twinmail import smtp_credentials
+from twinmail.config import Config
+from twinmail.deploy import compose, server_files
+from twinmail.deploy.server_files import ServerPorts, ServerSecrets, Surroundings
+from twinmail.local import accounts, pki, webmail
+from twinmail.local.services import ACCESS_KEY, SECRET_KEY
+from twinmail.local.state import LOOPBACK, State
+from twinmail.local.system import LocalSystem
+from twinmail.runtime.emulation import host_platform
+from twinmail.runtime.engine import EngineImages
+from twinmail.runtime.image import Image
+from twinmail.runtime.select import choose
+from twinmail.webmail import Sender as WebmailSender
+
+SERVICES = {"dovecot", "syncer", "relay", "php", "web"}
+RELAY_PASSWORD = "0123456789abcdef" * 3
+CREDENTIALS = f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n".encode()
+
+TOML = """
+region = "eu-central-1"
+stack = "twinmail"
+bucket = "example-mail"
+domains = ["example.org"]
+
+[mailboxes.ann]
+addresses = ["ann@example.org"]
+
+[servers.backup]
+platform = "linux/amd64"
+host = "backup.example.org"
+webmail = true
+submission = true
+"""
+
+
+@dataclass
+class Backup:
+    """A folder as it is on the server, and the program that reads it."""
+
+    folder: Path
+    program: Path
+    system: LocalSystem
+    ports: ServerPorts
+    tls: ssl.SSLContext
+    sender_password: str
+
+    def compose(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [self.program, "--project-name", self.project, *arguments],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stderr}\n{self.logs()}"
+        return done.stdout
+
+    @property
+    def project(self) -> str:
+        return f"twinmail-test-{os.getpid()}"
+
+    def logs(self) -> str:
+        argv = [self.program, "--project-name", self.project, "logs", "--tail", "30", "--no-color"]
+        done = subprocess.run(argv, cwd=self.folder, capture_output=True, text=True, check=False)
+        return done.stdout
+
+    def up(self) -> None:
+        self.compose("up", "--detach", "--wait", "--wait-timeout", "120")
+
+    def containers(self) -> dict[str, dict]:
+        ids = self.compose("ps", "--all", "--quiet").split()
+        done = subprocess.run(["docker", "inspect", *ids], capture_output=True, check=True)
+        return {one["Config"]["Labels"]["com.docker.compose.service"]: one for one in json.loads(done.stdout)}
+
+    def client(self) -> Client:
+        password = accounts.passwords(self.system.state)["ann"]
+        return Client(LOOPBACK, self.ports.imaps, "ann", password, self.tls)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def backup(tool: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backup]:
+    root = tmp_path_factory.mktemp("backup")
+    config_file = root / "twinmail.toml"
+    config_file.write_text(TOML)
+    checkout = State.of_checkout(ROOT)
+    state = State(root=root / "local", images=checkout.images, layers=checkout.layers)
+    runtime = choose("docker", state.root, state.layers)
+    system = LocalSystem(state, config_file, runtime, host_platform(), ephemeral_ports=True)
+    found = None
+    try:
+        system._prepare()
+        system.start_localstack()
+        system.wait_for_localstack()
+        system.deploy()
+        system.start_edge()
+        system.wait_for_edge()
+        found = _backup(root, system, tool("docker-compose"))
+        found.up()
+        yield found
+    finally:
+        if found is not None:
+            found.compose("down", "--volumes", "--timeout", "10")
+        system.stop()
+        runtime.remove_leftovers()
+
+
+def _backup(root: Path, system: LocalSystem, program: Path) -> Backup:
+    config = Config.parse(TOML)
+    ca = (system.state.tls / pki.CA).read_bytes()
+    sender = root / "smtp.json"
+    ses = smtp_credentials.Endpoint("localhost", system.ports["submissions"], system.ports["submission"])
+    smtp_credentials.ensure_webmail(system.session().client("iam"), config, sender, ses.host, ses.port)
+    credential = json.loads(sender.read_text())
+    known = ServerSecrets(
+        CREDENTIALS, RELAY_PASSWORD, CREDENTIALS, WebmailSender(credential["user"], credential["password"])
+    )
+    ports = ServerPorts(*free_ports(7))
+    surroundings = Surroundings(endpoint=system.endpoint, ses=ses, authorities=ca)
+    files = server_files.plan(config, TOML, "backup", known, ports, surroundings)
+    folder = root / "server"
+    tls = folder / "tls"
+    pki.ensure(system.state.tls, tls, (config.servers["backup"].host,))
+    for one in files:
+        path = folder / "settings" / one.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(one.data)
+        path.chmod(0o600)
+    for place in compose.MOUNT_POINTS:
+        (folder / "settings" / place).mkdir(exist_ok=True)
+    engine = EngineImages(docker.from_env())
+    references = {
+        name: engine.ensure(Image.load(system.state.images / name, host_platform(), None))
+        for name in compose.IMAGES
+    }
+    texts = compose.environment(config, "backup", files, references, ports, surroundings, str(tls))
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    (folder / "compose.yaml").write_text((ROOT / compose.FILE).read_text())
+    for path in (folder / "settings", tls):
+        subprocess.run(["chown", "-R", "1000:1000", path], check=True)
+    context = pki.client_context(system.state.tls / pki.CA)
+    return Backup(folder, program, system, ports, context, credential["password"])
+
+
+def test_all_are_up_and_the_file_is_clean(backup: Backup) -> None:
+    states = {name: one["State"] for name, one in backup.containers().items()}
+    assert set(states) == {*SERVICES, "volume"}
+    assert states.pop("volume")["ExitCode"] == 0
+    assert {one["Health"]["Status"] for one in states.values()} == {"healthy"}
+    done = subprocess.run([backup.program, "config", "--quiet"], cwd=backup.folder, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_mail_flows_in_and_stays_over_down_and_up(backup: Backup) -> None:
+    sender = Sender(LOOPBACK, backup.system.ports["edge"])
+    message = b"From: a@elsewhere.example\r\nTo: ann@example.org\r\nSubject: %s\r\n\r\nHello\r\n"
+    first = sender.send(message % b"one", ["ann@example.org"])
+    with backup.client() as client:
+        client.wait_for([first], "INBOX", 60)
+    backup.compose("down", "--timeout", "20")
+    second = sender.send(message % b"two", ["ann@example.org"])
+    backup.up()
+    with backup.client() as client:
+        client.wait_for([first, second], "INBOX", 60)
+
+
+def test_containers_are_narrow(backup: Backup) -> None:
+    for name, one in backup.containers().items():
+        host = one["HostConfig"]
+        assert one["Config"]["User"] == "1000:1000", name
+        assert host["ReadonlyRootfs"], name
+        assert host["CapDrop"] == ["ALL"], name
+        assert not host["CapAdd"], name
+        assert "no-new-privileges:true" in host["SecurityOpt"], name
+        assert not host["Privileged"], name
+        assert host["Memory"] > 0, name
+        assert host["PidsLimit"] == 512, name
+        assert host["LogConfig"] == {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}}, name
+        if name != "volume":
+            assert host["RestartPolicy"]["Name"] == "unless-stopped", name
+            status = Path(f"/proc/{one['State']['Pid']}/status").read_text()
+            fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+            assert fields["Uid"].split() == ["1000"] * 4, name
+            assert fields["CapEff"] == fields["CapBnd"] == "0" * 16, name
+            assert fields["NoNewPrivs"] == "1", name
+
+
+def test_nothing_secret_is_shown_by_the_engine(backup: Backup) -> None:
+    text = json.dumps(backup.containers()) + backup.logs()
+    assert RELAY_PASSWORD not in text
+    assert backup.sender_password not in text
+    assert not [
+        variable
+        for one in backup.containers().values()
+        for variable in one["Config"]["Env"]
+        if variable.partition("=")[0] in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    ]
+
+
+def test_webmail_answers(backup: Backup) -> None:
+    assert webmail.answers("localhost", backup.ports.web, backup.tls)
+
+
+def test_dovecot_sees_the_address_of_each_client(backup: Backup) -> None:
+    place = (LOOPBACK, backup.ports.imaps)
+    with (
+        socket.create_connection(place, 10, source_address=("127.0.0.9", 0)) as raw,
+        backup.tls.wrap_socket(raw, server_hostname="localhost") as connection,
+    ):
+        assert connection.recv(64).startswith(b"* OK")
+        connection.sendall(b"a LOGIN ann wrong\r\n")
+        answer = b""
+        while b"a NO" not in answer:
+            answer += connection.recv(4096)
+    deadline = time.monotonic() + 60
+    # A wrong password is answered, and written down, after a delay.
+    while "rip=127.0.0.9" not in (log := backup.compose("logs", "--no-color", "dovecot")):
+        assert time.monotonic() < deadline, log
+        time.sleep(0.2)
