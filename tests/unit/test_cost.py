@@ -57,6 +57,15 @@ def test_default_configuration_costs_at_most_ten_dollars_before_tax() -> None:
     )
 
 
+def test_page_has_the_figures_of_the_default() -> None:
+    found = of(DEFAULT)
+    page = (PROJECT / "docs" / "cost.md").read_text()
+    assert f"{found.total:.2f} in all, of a budget of {found.budget:.2f}\n" in page
+    assert f"{found.total_with_vat:.2f} with 19 % VAT\n" in page
+    larger = PRICES["lightsail-micro_3_0"].usd - PRICES["lightsail-nano_3_0"].usd
+    assert f"the default month would be ${found.total + larger:.2f}," in page
+
+
 def test_stack_has_no_alarm_that_costs() -> None:
     template = (PROJECT / "lambda" / "stack.yaml").read_text()
     alarms, _ = counted(template, DEFAULT)

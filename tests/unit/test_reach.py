@@ -11,7 +11,8 @@ import pytest
 
 from tests.cloud import CONFIG
 from twinmail.config import Config
-from twinmail.deploy.reach import CommandPage, pages
+from twinmail.deploy.reach import POD_PORT, CommandPage, pages
+from twinmail.deploy.server_files import PORTS
 from twinmail.production import Kubernetes, Lightsail
 from twinmail.secret_store import SecretStore
 from twinmail.server_page import LocalPage, Unreachable
@@ -55,7 +56,7 @@ def test_page_is_read_by_a_program_on_standard_input(port: int) -> None:
 
 def test_program_that_is_missing_is_named() -> None:
     with pytest.raises(Unreachable, match=r"^there: no-such-program is not installed here$"):
-        CommandPage("there", ("no-such-program",)).read("/status")
+        CommandPage("there", ("no-such-program",), 1).read("/status")
 
 
 def test_machine_is_reached_by_ssh_with_its_key(tmp_path: Path) -> None:
@@ -73,6 +74,14 @@ def test_pod_is_reached_by_kubectl_in_its_context(tmp_path: Path) -> None:
     assert isinstance(page, CommandPage)
     words = "kubectl --context picluster -n mail exec -i deployment/twinmail -c syncer -- /usr/bin/python3 -"
     assert page.command == tuple(words.split())
+
+
+def test_ports_are_those_of_the_deployments(tmp_path: Path) -> None:
+    pod = (Path(__file__).parents[2] / "k8s/kustomize/base/deployment.yaml").read_text()
+    assert f"- --health-port={POD_PORT}\n" in pod and "\n  name: twinmail\n" in pod
+    found = pages(production(), SecretStore(tmp_path))
+    ports = {name: page.port for name, page in found.items() if isinstance(page, CommandPage)}
+    assert ports == {"primary": POD_PORT, "backup": PORTS.health}
 
 
 def test_server_that_says_nothing_of_its_place_has_no_way(tmp_path: Path) -> None:

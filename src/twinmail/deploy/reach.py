@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinmail.config import Config, Server
+from twinmail.deploy.server_files import PORTS
 from twinmail.deploy.ssh_push import check_host
 from twinmail.secret_store import SecretStore
 from twinmail.server_page import Page, Unreachable
 
-PORT = 8080
-"""Of the syncer in a container of production."""
+POD_PORT = 8080
+"""Of the syncer in its pod (`k8s/kustomize/base/deployment.yaml`)."""
 LOGIN = "admin"
 """The user of Debian's machines at Lightsail."""
 SECONDS = 20.0
@@ -38,7 +39,7 @@ class CommandPage:
 
     where: str
     command: tuple[str, ...]
-    port: int = PORT
+    port: int
 
     def read(self, path: str) -> bytes:
         """See `twinmail.server_page.Page`."""
@@ -74,7 +75,7 @@ def over_ssh(server: Server, key: Path) -> CommandPage:
     check_host(host)
     identity = ("-i", str(key), "-o", "IdentitiesOnly=yes") if key.exists() else ()
     options = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5")
-    return CommandPage(f"ssh {host}", ("ssh", *options, *identity, host, _INSIDE))
+    return CommandPage(f"ssh {host}", ("ssh", *options, *identity, host, _INSIDE), PORTS.health)
 
 
 def in_pod(server: Server) -> CommandPage:
@@ -84,4 +85,4 @@ def in_pod(server: Server) -> CommandPage:
     context = ("--context", cluster.context) if cluster.context else ()
     pod = ("exec", "-i", "deployment/twinmail", "-c", "syncer", "--", "/usr/bin/python3", "-")
     where = f"kubectl {cluster.context or 'current context'}, namespace {cluster.namespace}"
-    return CommandPage(where, ("kubectl", *context, "-n", cluster.namespace, *pod))
+    return CommandPage(where, ("kubectl", *context, "-n", cluster.namespace, *pod), POD_PORT)
