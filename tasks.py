@@ -15,6 +15,7 @@ from twinmail.tasks import (
     client,
     config,
     cost,
+    deploy,
     lock,
     push,
     send,
@@ -44,7 +45,7 @@ for task in (
     client.client_profile,
 ):
     namespace.add_task(task)
-for group in (user.collection, alias.collection, app_password.collection):
+for group in (deploy.collection, user.collection, alias.collection, app_password.collection):
     namespace.add_collection(group)
 
 if __name__ == "__main__":

@@ -230,6 +230,14 @@ def apply(cloudformation: Any, change: Plan, show: Show) -> None:
         raise StackError(f"stack {change.stack}: {status}; what failed:\n{detail}\n{remedy}")
 
 
+def forget(cloudformation: Any, change: Plan) -> None:
+    """Remove the change set of *change*, and the empty stack that CloudFormation made to hold it."""
+    cloudformation.delete_change_set(ChangeSetName=change.change_set, StackName=change.stack)
+    if change.create and _status(cloudformation, change.stack) == "REVIEW_IN_PROGRESS":
+        cloudformation.delete_stack(StackName=change.stack)
+        _wait_gone(cloudformation, change.stack)
+
+
 def activate(ses: Any, config: Config) -> bool:
     """Make our receipt rule set the active one (CloudFormation cannot); say whether that was a change."""
     active = ses.describe_active_receipt_rule_set().get("Metadata", {}).get("Name")

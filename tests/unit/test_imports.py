@@ -13,7 +13,12 @@ SOURCE = PROJECT / "src"
 OUTER = {
     "twinmail.tasks": None,
     "twinmail.deploy": {"twinmail.client_profile", "twinmail.oci"},
-    "twinmail.local": {"twinmail.client_profile", "twinmail.runtime", "twinmail.oci"},
+    "twinmail.local": {
+        "twinmail.client_profile",
+        "twinmail.deploy",
+        "twinmail.runtime",
+        "twinmail.oci",
+    },
     "twinmail.client_profile": set(),
     "twinmail.cost": set(),
     "twinmail.runtime": {"twinmail.oci"},

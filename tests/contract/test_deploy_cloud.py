@@ -1,0 +1,85 @@
+"""What ``./inv deploy cloud`` does, on LocalStack."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cloud import TOML
+from tests.contract.deployed import Deployed
+from twinmail.config import Config
+from twinmail.deploy.cloud import Cloud
+
+
+def cloud(deployed: Deployed, folder: Path, text: str) -> tuple[Config, Cloud]:
+    path = folder / "twinmail.toml"
+    path.write_text(text)
+    config = Config.load(path)
+    return config, Cloud.of(config, path, deployed.session)
+
+
+def standing(deployed: Deployed) -> dict[str, Any]:
+    """Everything that a plan might leave behind."""
+    client = deployed.session.client
+    found = client("cloudformation").describe_stacks()["Stacks"]
+    # LocalStack shows removed ones for a while.
+    stacks = [one for one in found if one["StackStatus"] != "DELETE_COMPLETE"]
+    return {
+        "stacks": {one["StackName"]: one["StackStatus"] for one in stacks},
+        "change sets": [
+            change["ChangeSetName"]
+            for one in stacks
+            for change in client("cloudformation").list_change_sets(StackName=one["StackName"])["Summaries"]
+            if change["ExecutionStatus"] == "AVAILABLE"
+        ],
+        "buckets": [one["Name"] for one in client("s3").list_buckets()["Buckets"]],
+        "rules": client("ses").describe_active_receipt_rule_set()["Metadata"]["Name"],
+    }
+
+
+def test_deployed_again_nothing_changes(deployed: Deployed, tmp_path: Path) -> None:
+    config, again = cloud(deployed, tmp_path, TOML)
+    assert again.plan(keep=True).lines(config) == ()
+
+
+def test_plan_of_a_change_names_it_and_leaves_nothing(deployed: Deployed, tmp_path: Path) -> None:
+    before = standing(deployed)
+    more = TOML.replace("domains = [", 'domains = ["more.example", ', 1)
+    config, changed = cloud(deployed, tmp_path, more)
+    lines = changed.plan(keep=False).lines(config)
+    assert any("AWS::SES::EmailIdentity" in line and line.startswith("add") for line in lines), lines
+    assert standing(deployed) == before
+
+
+def test_plan_of_a_new_stack_leaves_none_and_says_whose_rules_end(deployed: Deployed, tmp_path: Path) -> None:
+    before = standing(deployed)
+    other = TOML.replace(f'"{deployed.config.stack}"', '"another"').replace(
+        f'"{deployed.config.bucket}"', '"another-bucket"'
+    )
+    config, new = cloud(deployed, tmp_path, other)
+    assert config.stack == "another"
+    lines = new.plan(keep=False).lines(config)
+    assert any("AWS::S3::Bucket" in line for line in lines)
+    assert lines[-1] == f"activate the receipt rule set another, in place of {deployed.config.rule_set}"
+    assert standing(deployed) == before
+
+
+def test_command_plans_without_a_question_and_deploys_only_when_told(
+    deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from invoke.context import Context
+    from invoke.exceptions import Exit
+
+    from twinmail.tasks import deploy, place
+
+    path = tmp_path / "twinmail.toml"
+    path.write_text(TOML.replace("domains = [", 'domains = ["more.example", ', 1))
+    monkeypatch.setattr(place, "find", lambda *_: place.Place("LocalStack", deployed.session))
+    before = standing(deployed)
+    deploy.cloud(Context(), plan=True, config=str(path), json_=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["place"] == "LocalStack" and told["changes"] and not told["applied"]
+    assert standing(deployed) == before
+    with pytest.raises(Exit, match="say --yes to deploy, --plan to look"):
+        deploy.cloud(Context(), config=str(path))
