@@ -79,7 +79,7 @@ class Config:
 
     Attributes:
         aliases: mailbox names by address.
-        operator: address of the person who is told of alarms, of the budget and by certificate authorities.
+        operator: address of the person whom certificate authorities and other mail servers write to.
     """
 
     region: str

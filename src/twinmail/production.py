@@ -11,7 +11,7 @@ class Budget:
     """What a month may cost.
 
     Attributes:
-        month_usd: dollars, before tax; AWS tells the operator when the bill is on its way there.
+        month_usd: dollars, before tax.
         vat_percent: tax that AWS adds.
     """
 
