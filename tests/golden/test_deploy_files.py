@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.golden.test_client_profile import CONFIG
-from twinmail.deploy import compose, server_files
+from twinmail.deploy import compose, lightsail, server_files
 from twinmail.deploy.server_files import ServerSecrets
 from twinmail.webmail import Sender
 
@@ -30,6 +30,7 @@ def made() -> dict[str, bytes]:
         if not one.path.startswith("web/web/files/")  # tests/golden/client has these
     }
     texts = compose.environment(CONFIG, "backup", files, REFERENCES)
+    found["first-boot.sh"] = lightsail.first_boot().encode()
     return {**found, **{name.lstrip("."): text.encode() for name, text in texts.items()}}
 
 
