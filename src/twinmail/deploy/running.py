@@ -117,7 +117,9 @@ def pod_containers(pods: Mapping[str, Any]) -> tuple[Container, ...]:
                 continue
             # The cluster may name the image otherwise than the pod does, by a mirror for example.
             name = _image_name(one["imageID"]) or _image_name(one["image"]) or "?"
-            digests = frozenset(_DIGEST.findall(f"{one['imageID']} {one['image']}"))
+            # What was pulled by digest is known by it; what the pod asked for proves nothing then.
+            told = one["imageID"] if "@" in one["imageID"] else f"{one['imageID']} {one['image']}"
+            digests = frozenset(_DIGEST.findall(told))
             found.append(Container(f"{pod['metadata']['name']}/{one['name']}", name, digests))
     return tuple(found)
 
