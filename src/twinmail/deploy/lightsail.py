@@ -182,9 +182,9 @@ def plan(want: Wanted, found: Found) -> tuple[Step, ...]:
             Step("put_instance_public_ports", ports, f"let in exactly: {', '.join(map(str, openings))}")
         )
     if instance and not _snapshots(instance, want.snapshot_at):
-        arguments = {"resourceName": want.name, "addOnRequest": _add_on(want)}
+        add_on: dict[str, Any] = {"resourceName": want.name, "addOnRequest": _add_on(want)}
         steps.append(
-            Step("enable_add_on", arguments, f"snapshot the disk every day at {machine.snapshot_hour}:00")
+            Step("enable_add_on", add_on, f"snapshot the disk every day at {machine.snapshot_hour}:00")
         )
     if not instance or (instance.get("metadataOptions") or {}).get("httpTokens") != "required":
         # Containers share the machine's network: a page that can be made to fetch a URL learns nothing there.
