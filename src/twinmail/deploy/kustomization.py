@@ -169,7 +169,7 @@ def _generators(files: Sequence[ServerFile], request: Request) -> dict[str, Any]
         {"name": f"{NAME}-{group}", "files": [one.path for one in found]} for group, found in groups.items()
     ]
     if request.tls is not None:
-        # With a digest in its name: Dovecot reads a certificate when it starts, so another one is another pod.
+        # With a digest in its name: Dovecot reads it when it starts, so another one is another pod.
         secrets.append({"name": f"{NAME}-tls", "files": [f"tls/{CERTIFICATE}", f"tls/{KEY}"]})
     if TUNNEL in request.kubernetes.components:
         secrets.append({"name": f"{NAME}-tunnel", "files": ["tunnel/credentials.json"]})
