@@ -1,7 +1,8 @@
-"""The backup's containers, brought up by real ``docker compose`` from the built images, against LocalStack."""
+"""The backup's containers, brought to a machine by SSH and up by real ``docker compose``, against LocalStack."""
 
 import json
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -14,11 +15,14 @@ import docker
 import pytest
 
 from tests.deploy.conftest import ROOT
+from tests.deploy.ssh_host import run_host
 from tests.e2e.mail import Client, Sender
 from twinmail import smtp_credentials
 from twinmail.config import Config
+from twinmail.deploy import backup as server
 from twinmail.deploy import compose, server_files
 from twinmail.deploy.server_files import ServerPorts, ServerSecrets, Surroundings
+from twinmail.deploy.ssh import Machine
 from twinmail.local import accounts, pki, webmail
 from twinmail.local.services import ACCESS_KEY, SECRET_KEY
 from twinmail.local.state import LOOPBACK, State
@@ -29,6 +33,7 @@ from twinmail.runtime.image import Image
 from twinmail.runtime.select import choose
 from twinmail.webmail import Sender as WebmailSender
 
+PROJECT = f"twinmail-test-{os.getpid()}"
 SERVICES = {"dovecot", "syncer", "relay", "php", "web"}
 RELAY_PASSWORD = "0123456789abcdef" * 3
 CREDENTIALS = f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n".encode()
@@ -60,10 +65,11 @@ class Backup:
     ports: ServerPorts
     tls: ssl.SSLContext
     sender_password: str
+    machine: Machine
 
     def compose(self, *arguments: str) -> str:
         done = subprocess.run(
-            [self.program, "--project-name", self.project, *arguments],
+            [self.program, *arguments],
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -72,17 +78,13 @@ class Backup:
         assert done.returncode == 0, f"{arguments}: {done.stderr}\n{self.logs()}"
         return done.stdout
 
-    @property
-    def project(self) -> str:
-        return f"twinmail-test-{os.getpid()}"
-
     def logs(self) -> str:
-        argv = [self.program, "--project-name", self.project, "logs", "--tail", "30", "--no-color"]
+        argv = [self.program, "logs", "--tail", "30", "--no-color"]
         done = subprocess.run(argv, cwd=self.folder, capture_output=True, text=True, check=False)
         return done.stdout
 
     def up(self) -> None:
-        self.compose("up", "--detach", "--wait", "--wait-timeout", "120")
+        server.up(self.machine, str(self.folder))
 
     def containers(self) -> dict[str, dict]:
         ids = self.compose("ps", "--all", "--quiet").split()
@@ -119,9 +121,18 @@ def backup(tool: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
         system.deploy()
         system.start_edge()
         system.wait_for_edge()
-        found = _backup(root, system, tool("docker-compose"))
-        found.up()
-        yield found
+        program = tool("docker-compose")
+        programs = root / "bin"
+        programs.mkdir()
+        engine = shutil.which("docker")
+        (programs / "docker").write_text(
+            f'#!/bin/sh\n[ "$1" != compose ] || {{ shift; exec {program} "$@"; }}\nexec {engine} "$@"\n'
+        )
+        (programs / "docker").chmod(0o755)
+        with run_host(root / "ssh", path=f"{programs}:{os.environ['PATH']}") as host:
+            found = _backup(root, system, program, Machine(host.name, host.ssh, sudo=False))
+            found.up()
+            yield found
     finally:
         if found is not None:
             found.compose("down", "--volumes", "--timeout", "10")
@@ -129,7 +140,7 @@ def backup(tool: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
         runtime.remove_leftovers()
 
 
-def _backup(root: Path, system: LocalSystem, program: Path) -> Backup:
+def _backup(root: Path, system: LocalSystem, program: Path, machine: Machine) -> Backup:
     config = Config.parse(TOML)
     ca = (system.state.tls / pki.CA).read_bytes()
     sender = root / "smtp.json"
@@ -143,28 +154,23 @@ def _backup(root: Path, system: LocalSystem, program: Path) -> Backup:
     surroundings = Surroundings(endpoint=system.endpoint, ses=ses, authorities=ca)
     files = server_files.plan(config, TOML, "backup", known, ports, surroundings)
     folder = root / "server"
-    tls = folder / "tls"
+    tls = root / "tls"
     pki.ensure(system.state.tls, tls, (config.servers["backup"].host,))
-    for one in files:
-        path = folder / "settings" / one.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(one.data)
-        path.chmod(0o600)
-    for place in compose.MOUNT_POINTS:
-        (folder / "settings" / place).mkdir(exist_ok=True)
     engine = EngineImages(docker.from_env())
     references = {
         name: engine.ensure(Image.load(system.state.images / name, host_platform(), None))
         for name in compose.IMAGES
     }
     texts = compose.environment(config, "backup", files, references, ports, surroundings, str(tls))
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-    (folder / "compose.yaml").write_text((ROOT / compose.FILE).read_text())
-    for path in (folder / "settings", tls):
-        subprocess.run(["chown", "-R", "1000:1000", path], check=True)
+    texts[".env"] += f"COMPOSE_PROJECT_NAME={PROJECT}\n"
+    wanted = server.bundle(ROOT, files, texts)
+    difference = server.plan(machine, wanted, str(folder))
+    assert set(difference.new) == set(wanted)
+    server.install(machine, wanted, difference, str(folder))
+    assert not server.plan(machine, wanted, str(folder))
+    subprocess.run(["chown", "-R", "1000:1000", tls], check=True)
     context = pki.client_context(system.state.tls / pki.CA)
-    return Backup(folder, program, system, ports, context, credential["password"])
+    return Backup(folder, program, system, ports, context, credential["password"], machine)
 
 
 def test_all_are_up_and_the_file_is_clean(backup: Backup) -> None:
