@@ -40,9 +40,9 @@ host = "primary.example.org"
 def policies(config: Config) -> dict[str, Any]:
     """The policy document of each mailbox's user, its functions resolved, by the name of the user."""
     found = {}
-    for resource in render(TEMPLATE.read_text(), config)["Resources"].values():
+    for name, resource in render(TEMPLATE.read_text(), config)["Resources"].items():
         properties = resource.get("Properties", {})
-        if resource["Type"] == "AWS::IAM::ManagedPolicy" and "Users" in properties:
+        if name.startswith("SmtpPolicy"):
             document = json.loads(json.dumps(properties["PolicyDocument"]))
             for statement in document["Statement"]:
                 statement["Resource"] = [
