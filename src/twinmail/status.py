@@ -217,11 +217,14 @@ def troubles(said: Mapping[str, Any]) -> list[str]:
     for mailbox, shortage in (said.get("full") or {}).items():
         found.append(f"mailbox {mailbox} is full, and its mail waits: {_brief(shortage)}")
     for name, chore in (said.get("chores") or {}).items():
-        if chore.get("error"):
+        # What is wrong with the certificate is said below, in its own words.
+        if chore.get("error") and name != "certificate":
             found.append(f"{name} fails: {_brief(chore['error'])}")
     disk = said.get("disk") or {}
     if disk.get("total") and disk.get("free", 0) < LOW_DISK * disk["total"]:
         found.append(f"its disk has {disk['free'] / 1e9:.1f} of {disk['total'] / 1e9:.1f} GB left; make room")
+    if problem := (said.get("certificate") or {}).get("problem"):
+        found.append(f"its certificate: {_brief(problem)}")
     for name in ("suspicion", "ledger"):
         if said.get(name):
             found.append(_brief(said[name]))

@@ -15,6 +15,7 @@ SETTINGS = "webmail.json"
 SENDER = "smtp.json"
 IDENTITIES = "identities.json"
 LISTEN = "web/listen.conf"
+HTTP = "web/http.conf"
 FILES = "web/files"
 
 # The names under each domain at which mail programs ask how to set themselves up.
@@ -92,6 +93,26 @@ def listen_conf(address: str, names: Sequence[str], *others: str) -> str:
     """
     lines = [f"listen {one} ssl;" for one in (address, *others)]
     lines.append(f"server_name {' '.join(names)};")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def http_conf(*addresses: str, challenges: str) -> str:
+    """The text of ``web/http.conf``: nginx's server for plain HTTP at *addresses*.
+
+    It leads browsers to HTTPS, and shows the authority of the certificate what certbot puts into the folder
+    *challenges* (RFC 8555, section 8.3).
+    """
+    lines = ["server {", *(f"    listen {one};" for one in addresses)]
+    lines += [
+        "    location /.well-known/acme-challenge/ {",
+        f"        root {challenges};",
+        "        default_type text/plain;",
+        "    }",
+        "    location / {",
+        "        return 301 https://$host$request_uri;",
+        "    }",
+        "}",
+    ]
     return "".join(f"{line}\n" for line in lines)
 
 

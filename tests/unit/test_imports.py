@@ -19,6 +19,7 @@ OUTER = {
         "twinmail.runtime",
         "twinmail.oci",
     },
+    "twinmail.certificate.__main__": {"twinmail.sync"},
     "twinmail.client_profile": set(),
     "twinmail.cost": set(),
     "twinmail.runtime": {"twinmail.oci"},

@@ -1,7 +1,7 @@
 """The loop that keeps one certificate: looks at what there is, does what is due, says how it went.
 
-What is due follows from files alone, so that a stop at any moment is continued by the next start: a certificate
-that was got but not installed is installed, and never asked for a second time.
+What is due follows from files alone, so that a stop at any moment is continued by the next start: a
+certificate that was got but not installed is installed, and never asked for a second time.
 """
 
 import tempfile
@@ -18,7 +18,6 @@ from twinmail.certificate.pair import Pair, placeholder
 from twinmail.certificate.report import Report
 from twinmail.durable_file import NotWritten
 from twinmail.errors import TransientError
-from twinmail.sync.log import Log
 
 RETRY = timedelta(minutes=10)
 RETRY_CAP = timedelta(hours=12)
@@ -47,6 +46,16 @@ class Authority(Protocol):
         """The last one that was got."""
 
 
+class Log(Protocol):
+    """Where it says what it does (see `twinmail.sync.log`)."""
+
+    def info(self, event: str, **fields: object) -> None:
+        """Say what happened."""
+
+    def error(self, event: str, **fields: object) -> None:
+        """Say what somebody must look at."""
+
+
 def due(latest: Pair | None, names: tuple[str, ...], now: datetime) -> bool:
     """Whether a new certificate must be asked for."""
     return latest is None or latest.names != frozenset(names) or now >= latest.validity.renewal
@@ -64,7 +73,7 @@ def plan(installed: Pair | None, latest: Pair | None, names: tuple[str, ...], no
 def pause(failures: int, retry: timedelta = RETRY) -> timedelta:
     """How long to wait after that many failures in a row."""
     doublings = min(max(failures - 1, 0), 20)
-    return min(retry * 2**doublings, max(RETRY_CAP, retry))
+    return min(retry * float(2**doublings), max(RETRY_CAP, retry))
 
 
 @dataclass

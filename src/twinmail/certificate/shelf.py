@@ -1,13 +1,12 @@
 """The folder in which servers find their certificate: ``cert.pem`` and ``key.pem``, changed both at once.
 
-The two are links into ``current``, itself a link to the folder of one pair. One rename changes where it leads,
-so whatever is killed when, servers find two files that belong together::
+The two are links into ``current``, itself a link to the folder of one pair. One rename changes where it
+leads, so whatever is killed when, servers find two files that belong together::
 
     cert.pem -> current/cert.pem        current -> pairs/3f0c…/
 """
 
 import hashlib
-import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -67,4 +66,4 @@ def _link(path: Path, target: str) -> None:
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
-    os.replace(temporary, path)
+    temporary.replace(path)

@@ -16,7 +16,7 @@ ALARM = timedelta(days=14)
 _ALARM_SHARE = 0.32
 """Of the lifetime of certificates that live so short that `ALARM` would be before they are renewed."""
 _RENEWAL = 2 / 3
-"""Share of the lifetime after which a new one is asked for, as authorities advise whatever the lifetime is."""
+"""Share of the lifetime after which a new one is asked for, as authorities advise, however long it is."""
 
 _SEQUENCE, _VERSION, _UTC_TIME, _GENERALIZED_TIME = 0x30, 0xA0, 0x17, 0x18
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"

@@ -98,6 +98,7 @@ def syncer(
             *("--mail", MAIL_IN_CONTAINER),
             *("--state", LEDGER_IN_CONTAINER),
             *("--health-port", str(ports[f"{server}-health"])),
+            *("--tls", "/etc/twinmail/tls", "--imaps", f"{LOOPBACK}:{ports[f'{server}-imaps']}"),
             *options,
         ),
         environment=aws_environment(config.region, endpoint),

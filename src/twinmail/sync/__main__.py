@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from twinmail import live_config
+from twinmail.config import Config
 from twinmail.errors import PermanentError
 from twinmail.filter.pigeonhole import Pigeonhole
 from twinmail.ledger import Ledger
@@ -18,6 +19,7 @@ from twinmail.sync.accounts import AccountsChore
 from twinmail.sync.answers import Answers
 from twinmail.sync.aws import Aws
 from twinmail.sync.carrier import Carrier
+from twinmail.sync.certificate import CertificateChore, Operator
 from twinmail.sync.chores import Chore
 from twinmail.sync.decisions import Decisions, Desk
 from twinmail.sync.filter_notices import FilterNotices
@@ -49,6 +51,8 @@ def parser() -> argparse.ArgumentParser:
         "--health-port", type=int, required=True, help="HTTP port for health (0: any free one)"
     )
     options.add_argument("--host", default="127.0.0.1", help="address of that port (default: %(default)s)")
+    options.add_argument("--tls", type=Path, help="folder of the server's certificate, to be watched")
+    options.add_argument("--imaps", default="", help="HOST:PORT at which Dovecot serves it")
     options.add_argument("--no-push", action="store_true", help="do not receive from the queue")
     options.add_argument("--no-poll", action="store_true", help="do not list the log")
     options.add_argument(
@@ -83,10 +87,15 @@ def main(arguments: Sequence[str], log: Log) -> int:
     )
     aws = Aws(config.region)
     source = S3Source(config.bucket, aws)
+    sessions = Sessions(told.mail)
+    ses = SesSending(aws.client("ses", SETTINGS))
+    certificate = _certificate(told, config, ses, sessions, log) if told.tls else None
     queue = None if told.no_push else SqsQueue(config.queue(told.server), aws)
     state = S3StateStore(config.bucket, aws)
-    answers = Answers(config, state, source, SesSending(aws.client("ses", SETTINGS)), told.server, log)
+    answers = Answers(config, state, source, ses, told.server, log)
     shared = SharedSettings(told.server, config.mailboxes, told.mail, told.state, state, log)
+
+    watching: list[Chore] = [certificate] if certificate else []
 
     def chores(ledger: Ledger, carrier: Carrier) -> list[list[Chore]]:
         """What this server does besides carrying messages: groups, each in the order of its turns.
@@ -98,7 +107,8 @@ def main(arguments: Sequence[str], log: Log) -> int:
         if indexing is not None:
             carrier.arrived = indexing.arrived
         return [
-            [AccountsChore(state, told.mail, log, Sessions(told.mail).end)],
+            [AccountsChore(state, told.mail, log, sessions.end)],
+            watching,
             [
                 *([indexing] if indexing else []),
                 QuotaChore(config, told.server, told.mail, carrier, log),
@@ -122,7 +132,8 @@ def main(arguments: Sequence[str], log: Log) -> int:
         hand=answers.hand,
     )
     decisions = Decisions(desk, log)
-    service = Service(config, options, source, queue, log, chores, decisions)
+    watched = certificate.status if certificate else None
+    service = Service(config, options, source, queue, log, chores, decisions, watched)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     health = Health(told.host, told.health_port, service.status)
@@ -131,6 +142,23 @@ def main(arguments: Sequence[str], log: Log) -> int:
         return service.run()
     finally:
         health.close()
+
+
+def _certificate(
+    told: argparse.Namespace, config: Config, sending: SesSending, sessions: Sessions, log: Log
+) -> CertificateChore:
+    """The chore that watches the certificate.
+
+    Raises:
+        PermanentError: ``--imaps`` is no address.
+    """
+    host, _, port = told.imaps.rpartition(":")
+    if told.imaps and not (host and port.isdecimal()):
+        raise PermanentError(f"--imaps: expected HOST:PORT, got {told.imaps!r}")
+    source = next((one for name in config.mailboxes for one in config.addresses_of(name)), None)
+    operator = Operator(config.operator, source, sending) if config.operator and source else None
+    imaps = (host, int(port)) if told.imaps else None
+    return CertificateChore(told.server, told.tls, imaps, sessions.renew, operator, log)
 
 
 def run() -> None:

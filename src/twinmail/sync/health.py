@@ -42,6 +42,9 @@ def metrics(status: Status) -> str:
     lines += [
         f'twinmail_syncer_filter_total{{what="{name}"}} {count}' for name, count in status["filters"].items()
     ]
+    certificate = status.get("certificate") or {}
+    if certificate.get("days_left") is not None:
+        lines.append(f"twinmail_syncer_certificate_days_left {certificate['days_left']}")
     for figure in ("used", "quota", "waiting", "octets"):
         lines += [
             f'twinmail_syncer_full_mailbox_{figure}{{mailbox="{name}"}} {one[figure]}'

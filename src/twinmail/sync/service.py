@@ -4,7 +4,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -62,6 +62,7 @@ class Service:
         log: Log,
         chores: Callable[[Ledger, Carrier], Sequence[Sequence[Chore]]] = lambda ledger, carrier: (),
         decisions: Decisions | None = None,
+        certificate: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self._config = config
         self._options = options
@@ -70,6 +71,7 @@ class Service:
         self._log = log
         self._make_chores = chores
         self._decisions = decisions
+        self._certificate = certificate
         self._chores: tuple[Chores, ...] = ()
         self._outages = {name: Outage(name, log) for name in ("s3", "sqs", "disk")}
         self._stopping = threading.Event()
@@ -153,6 +155,7 @@ class Service:
             "broken_scripts": {one.mailbox: one.text for one in self._decisions.latest.values()}
             if self._decisions
             else {},
+            "certificate": self._certificate() if self._certificate else None,
             "suspicion": poll.suspicion if poll else None,
             "parked": {},
             "full": {name: asdict(one) for name, one in carrier.quotas.shortages.items()} if carrier else {},

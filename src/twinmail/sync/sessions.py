@@ -1,4 +1,4 @@
-"""The sessions that are open at this server's Dovecot, reached through a socket on the volume of the mail.
+"""The sessions and settings of this server's Dovecot, reached through a socket on the volume of the mail.
 
 The protocol is doveadm's own (Dovecot's documentation, "Doveadm Server Protocol"): a handshake, then one
 line a command, answered by a line that starts with ``+`` or ``-``. Protocol 1.0 has no multiplexing.
@@ -35,6 +35,17 @@ class Sessions:
         """
         if not _USER.fullmatch(user):
             raise SessionsUnavailable(f"user {user!r}: expected the name of a mailbox")
+        self._ask(f"\t\tkick\t{user}\n", f"sessions of {user} stay open")
+
+    def renew(self) -> None:
+        """Have settings and certificates read again; sessions go on. A Dovecot that starts reads them anyway.
+
+        Raises:
+            SessionsUnavailable: it did not answer, or refused.
+        """
+        self._ask("\t\treload\n", "the certificate of before is still served")
+
+    def _ask(self, line: str, otherwise: str) -> None:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(SECONDS)
@@ -43,9 +54,9 @@ class Sessions:
                 except (FileNotFoundError, ConnectionRefusedError):
                     return
                 self._answer(connection, b"VERSION\tdoveadm-server\t1\t0\n")
-                self._answer(connection, f"\t\tkick\t{user}\n".encode("ascii"))
+                self._answer(connection, line.encode("ascii"))
         except OSError as error:
-            raise SessionsUnavailable(f"{self._path}: {error}; sessions of {user} stay open") from error
+            raise SessionsUnavailable(f"{self._path}: {error}; {otherwise}") from error
 
     def _answer(self, connection: socket.socket, line: bytes) -> None:
         connection.sendall(line)
