@@ -135,7 +135,7 @@ def test_every_option_has_help(task: str) -> None:
 
 def test_bad_configuration_is_reported_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("regio = 1\n")
-    result = run("config", "--file", str(tmp_path / "bad.toml"))
+    result = run("config", "--config", str(tmp_path / "bad.toml"))
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert "bad.toml: regio: unknown key" in result.stderr

@@ -12,11 +12,11 @@ PROJECT = Path(__file__).resolve().parents[3]
 @command(
     help={
         "address": "say to which mailboxes this address leads",
-        "file": "the configuration to check (default: twinmail.toml of this checkout)",
+        "config": "the configuration to check (default: twinmail.toml of this checkout)",
         "json": "print one JSON object",
     }
 )
-def config(context: Any, address: str = "", file: str = "", json_: bool = False) -> None:
+def config(context: Any, address: str = "", config: str = "", json_: bool = False) -> None:
     """Check twinmail.toml and show how addresses are routed."""
     from rich.console import Console
     from rich.table import Table
@@ -24,7 +24,7 @@ def config(context: Any, address: str = "", file: str = "", json_: bool = False)
     from twinmail.config import FILE, Config
     from twinmail.routing import route
 
-    loaded = Config.load(Path(file) if file else PROJECT / FILE)
+    loaded = Config.load(Path(config) if config else PROJECT / FILE)
     if address:
         routing = route(loaded, [address])
         if json_:
