@@ -71,7 +71,14 @@ def run_authority(
     # The pauses and errors that it makes by itself, to try clients, would make the tests' times chance.
     quick = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}
     off = ("-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "")
-    names = [program.with_name("pebble-challtestsrv"), *off, "-defaultIPv6", "", "-defaultIPv4", HOST]
+    names: list[str | Path] = [
+        program.with_name("pebble-challtestsrv"),
+        *off,
+        "-defaultIPv6",
+        "",
+        "-defaultIPv4",
+        HOST,
+    ]
     with (
         _running([*names, "-dns01", f"{HOST}:{dns}", "-management", f"{HOST}:{answers}"], folder, {}),
         _running([program, "-config", folder / "pebble.json", "-dnsserver", f"{HOST}:{dns}"], folder, quick),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from twinmail import webmail
 from twinmail.certificate import shelf, validity
 from twinmail.certificate.place import CERTIFICATE, KEY
 from twinmail.certificate.report import Report
+from twinmail.errors import TwinmailError
 from twinmail.local.state import State
 from twinmail.runtime.emulation import host_platform
 from twinmail.runtime.interface import Container, ContainerSpec, Exited, Mount, Runtime
@@ -108,7 +110,7 @@ class Site:
         """A turn of the chore; its trouble is in its status."""
         try:
             self.chore.turn()
-        except Exception as error:
+        except TwinmailError as error:
             assert str(error)
 
     def logs(self) -> str:
@@ -211,6 +213,10 @@ def _listens(port: int) -> bool:
         return False
 
 
+def _changed(site: Site, old: bytes) -> bool:
+    return site.leaf() != old
+
+
 def _ended(session: imaplib.IMAP4) -> bool:
     try:
         session.noop()
@@ -246,7 +252,7 @@ def test_first_certificate_renewal_and_failure(site: Site) -> None:
         site.authority.resolve_to(HOST)
         # The first real one, and two that follow it.
         for _ in range(3):
-            wait_for(lambda: site.leaf() != old, site.logs)
+            wait_for(partial(_changed, site, old), site.logs)
             started, new = time.monotonic(), site.leaf()
             while not served(site.dovecot.port) == served(site.https) == site.leaf():
                 site.serve()

@@ -17,7 +17,7 @@ EXPECTED = Path(__file__).with_name("deploy")
 SECRETS = ServerSecrets(b"[default]\n", "0" * 48, b"[default]\n", Sender("AKIAEXAMPLE", "password"))
 REFERENCES = {
     name: f"127.0.0.1:27149/twinmail/{name}@sha256:{number * 64}"
-    for name, number in zip(compose.IMAGES, "abc", strict=True)
+    for name, number in zip(compose.IMAGES, "abcd", strict=True)
 }
 
 

@@ -8,7 +8,7 @@ from twinmail.deploy import server_files, template
 from twinmail.deploy.server_files import PORTS, PRODUCTION, ServerFile, ServerPorts, Surroundings
 
 FILE = Path("lightsail") / "compose.yaml"
-IMAGES = ("dovecot", "syncer", "roundcube")
+IMAGES = ("dovecot", "syncer", "roundcube", "certbot")
 
 MEMORY: Mapping[str, str] = {
     "dovecot": "320m",
@@ -16,19 +16,26 @@ MEMORY: Mapping[str, str] = {
     "relay": "128m",
     "php": "160m",
     "web": "48m",
+    "certbot": "96m",
 }
 """The most that each container may take; together more than the machine has, since they never do at once."""
 
 TLS_VOLUME = "tls"
 
-MOUNT_POINTS = ("dovecot/tls", "web/tls", "php/web")
+MOUNT_POINTS = ("dovecot/tls", "web/tls", "web/challenges", "php/web", "certbot")
 """Empty folders among the files, where other folders are mounted: containers may not make them."""
 
 
-def profiles(config: Config, server: str) -> tuple[str, ...]:
+def profiles(config: Config, server: str, tls: str = TLS_VOLUME) -> tuple[str, ...]:
     """The optional parts of ``compose.yaml`` that *server* runs."""
     one = config.servers[server]
-    return tuple(name for name, on in (("submission", one.submission), ("webmail", one.webmail)) if on)
+    optional = (
+        ("submission", one.submission),
+        ("webmail", one.webmail),
+        # Who brings a certificate keeps it.
+        ("certbot", tls == TLS_VOLUME),
+    )
+    return tuple(name for name, on in optional if on)
 
 
 def environment(
@@ -53,13 +60,14 @@ def environment(
         "relay": (server_files.RELAY,),
         "php": (server_files.PHP,),
         "web": (server_files.WEB,),
+        "certbot": (server_files.CERTBOT,),
     }
     authorities = server_files.relay_arguments(config, ports, surroundings)[-1].partition("=")[2]
     variables = server_files.aws_environment(config, surroundings)
     return {
         ".env": template.render(
             "compose.env.j2",
-            profiles=profiles(config, server),
+            profiles=profiles(config, server, tls),
             server=server,
             images={name: references[name] for name in IMAGES},
             memory=MEMORY,

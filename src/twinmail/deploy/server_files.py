@@ -28,6 +28,8 @@ SYNCER = "syncer"
 """Secrets of the syncer."""
 RELAY = "relay"
 """Secrets of the relay."""
+CERTBOT = "certbot"
+"""Secrets of certbot, where it shows by DNS that names are ours."""
 WEB = "web"
 PHP = "php"
 
@@ -36,6 +38,9 @@ SETTINGS_IN_CONTAINER = "/etc/twinmail"
 SECRETS_IN_CONTAINER = "/etc/twinmail-secrets"
 TLS_IN_CONTAINER = "/etc/twinmail/tls"
 """The certificate: from certbot or cert-manager, and renewed under the servers."""
+
+CHALLENGES_IN_CONTAINER = "/etc/twinmail/challenges"
+"""What the authority of the certificate asks for by HTTP."""
 
 CREDENTIALS = "credentials"
 RELAY_SECRET = "relay-secret"
@@ -101,12 +106,14 @@ class ServerSecrets:
         relay: password between Dovecot and the relay.
         relay_credentials: AWS credentials file (INI) of the relay.
         sender: the SMTP credential of the webmail.
+        certificate: AWS credentials file (INI) of certbot, for Route 53.
     """
 
     syncer: bytes = field(repr=False)
     relay: str = field(default="", repr=False)
     relay_credentials: bytes = field(default=b"", repr=False)
     sender: Sender | None = None
+    certificate: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -174,6 +181,7 @@ def read_secrets(store: SecretStore, config: Config, server: str) -> ServerSecre
         relay=(store.get(f"relay/{server}/password") or b"").decode("ascii"),
         relay_credentials=found.get(f"relay/{server}/credentials") or b"",
         sender=_sender(sender) if sender else None,
+        certificate=store.get(f"certificate/{server}/credentials") or b"",
     )
 
 
@@ -212,6 +220,8 @@ def plan(
         ServerFile(DOVECOT, dovecot.FILE, _local_conf(config, server, known, ports).encode(), secret=True),
         ServerFile(SYNCER, CREDENTIALS, known.syncer, secret=True),
     ]
+    if known.certificate:
+        files.append(ServerFile(CERTBOT, CREDENTIALS, known.certificate, secret=True))
     if config.servers[server].submission:
         files += [
             ServerFile(RELAY, CREDENTIALS, known.relay_credentials, secret=True),
@@ -271,8 +281,10 @@ def _webmail(
         product=f"Webmail of {config.domains[0]}",
     )
     listen = webmail.listen_conf(str(ports.web), web_names(config), f"[::]:{ports.web}")
+    http = webmail.http_conf(str(ports.http), f"[::]:{ports.http}", challenges=CHALLENGES_IN_CONTAINER)
     files = [
         ServerFile(WEB, webmail.LISTEN, listen.encode("ascii")),
+        ServerFile(WEB, webmail.HTTP, http.encode("ascii")),
         ServerFile(PHP, webmail.SETTINGS, settings.to_json().encode("ascii")),
         ServerFile(PHP, webmail.IDENTITIES, webmail.identities(config).encode("ascii"), live=True),
     ]
