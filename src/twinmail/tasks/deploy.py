@@ -10,10 +10,13 @@ from invoke.collection import Collection
 
 from twinmail.errors import PermanentError
 from twinmail.tasks.command import command
+from twinmail.tasks.config import PROJECT
 
 if TYPE_CHECKING:
     from twinmail.config import Config
     from twinmail.tasks.place import Place
+
+SECRETS = PROJECT / ".twinmail" / "secrets"
 
 HELP = {
     "plan": "say what would change, and change nothing",
@@ -37,7 +40,9 @@ def cloud(
 ) -> None:
     """Deploy what is in AWS: the stack, the function, the receipt rules."""
     from twinmail.config import Config
+    from twinmail.deploy import credentials
     from twinmail.deploy.cloud import Cloud
+    from twinmail.secret_store import SecretStore
     from twinmail.tasks import place
 
     path = place.config_file(config, state)
@@ -45,12 +50,20 @@ def cloud(
     where = place.find(loaded, state, aws)
     system = Cloud.of(loaded, path, where.session)
     found = system.plan(keep=not plan)
-    lines = found.lines(loaded)
+    # The local system has its own keys, and keeps them itself.
+    store = SecretStore(SECRETS) if where.state is None else None
+    needed = credentials.plan(loaded, store) if store else ()
+    changes = found.lines(loaded)
+    lines = (*changes, *(f"make an access key of {one.user}, kept as {one.secret}" for one in needed))
     if not json_:
         _show(loaded, where, lines)
     if lines and not plan:
         _agree(yes)
-        system.apply(found, _say)
+        if changes:
+            system.apply(found, _say)
+        for one in needed:
+            assert store is not None
+            credentials.make(where.session.client("iam"), one, store)
     if json_:
         print(json.dumps({"place": where.name, "changes": lines, "applied": bool(lines) and not plan}))
     elif lines and not plan:
@@ -82,13 +95,12 @@ def primary(
     from twinmail.oci.destination import Destination
     from twinmail.secret_store import SecretStore
     from twinmail.tasks import place
-    from twinmail.tasks.config import PROJECT
 
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         raise PermanentError("kubectl is not on the PATH; install it, and try it with: kubectl get nodes")
     path = place.config_file(config)
-    loaded, store = Config.load(path), SecretStore(PROJECT / ".twinmail" / "secrets")
+    loaded, store = Config.load(path), SecretStore(SECRETS)
     servers = kubernetes.servers(loaded)
     if not servers:
         raise PermanentError(f"{path.name}: no server has a table kubernetes; nothing to deploy")

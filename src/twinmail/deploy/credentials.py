@@ -1,0 +1,98 @@
+"""Access keys of the IAM users as whom servers call AWS: made once, and kept among the operator's secrets."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from twinmail import smtp_credentials
+from twinmail.config import Config
+from twinmail.deploy import server_files
+from twinmail.errors import PermanentError, TransientError
+from twinmail.secret_store import SecretStore
+
+KEYS = 2
+"""Access keys of an IAM user, at most (IAM User Guide, "IAM and STS quotas")."""
+
+_FORM = "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n"
+
+
+class NoCredentials(PermanentError):
+    """No key can be made for a user."""
+
+
+class CredentialsUnavailable(TransientError):
+    """IAM refused a call or did not answer; doing it again goes on."""
+
+
+@dataclass(frozen=True)
+class Needed:
+    """A secret that is missing.
+
+    Attributes:
+        secret: its name in the store.
+        user: IAM user whose key it is.
+        data: what is kept, of the key's id and its secret.
+    """
+
+    secret: str
+    user: str
+    data: Callable[[str, str], bytes]
+
+
+def plan(config: Config, store: SecretStore) -> tuple[Needed, ...]:
+    """Which keys *store* lacks, of all servers.
+
+    Raises:
+        SecretStoreError: a secret cannot be read, or others can read it.
+    """
+
+    def sender(key: str, secret: str) -> bytes:
+        password = smtp_credentials.smtp_password(secret, config.region)
+        return json.dumps({"user": key, "password": password}).encode("ascii")
+
+    def shared(key: str, secret: str) -> bytes:
+        return _FORM.format(key, secret).encode("ascii")
+
+    found: dict[str, Needed] = {}
+    for server in config.servers:
+        users = {
+            f"syncer/{server}/credentials": (config.syncer_user(server), shared),
+            f"relay/{server}/credentials": (config.relay_user(server), shared),
+            "smtp/webmail": (config.smtp_user(smtp_credentials.WEBMAIL), sender),
+        }
+        for name in server_files.secret_names(config, server):
+            if store.get(name) is None:
+                found[name] = Needed(name, *users[name])
+    return tuple(found.values())
+
+
+def make(iam: Any, needed: Needed, store: SecretStore) -> None:
+    """Make the key of *needed*, and keep it.
+
+    Raises:
+        NoCredentials: there is no such user, or it has as many keys as IAM allows.
+        CredentialsUnavailable, NotWritten: transient; no key is left that nobody knows.
+    """
+    try:
+        there = [
+            one["AccessKeyId"] for one in iam.list_access_keys(UserName=needed.user)["AccessKeyMetadata"]
+        ]
+        if len(there) >= KEYS:
+            raise NoCredentials(
+                f"IAM user {needed.user} has the access keys {' and '.join(there)}, as many as IAM allows, "
+                f"and none is in {store.root}; copy that folder from where you deployed before, or delete one: "
+                f"aws iam delete-access-key --user-name {needed.user} --access-key-id {there[0]}"
+            )
+        made = iam.create_access_key(UserName=needed.user)["AccessKey"]
+    except iam.exceptions.NoSuchEntityException as error:
+        raise NoCredentials(f"no IAM user {needed.user}; the stack makes it: ./inv deploy cloud") from error
+    except (BotoCoreError, ClientError) as error:
+        raise CredentialsUnavailable(f"IAM user {needed.user}: no access key: {error}") from error
+    try:
+        store.put(needed.secret, needed.data(made["AccessKeyId"], made["SecretAccessKey"]))
+    except BaseException:
+        iam.delete_access_key(UserName=needed.user, AccessKeyId=made["AccessKeyId"])
+        raise
