@@ -83,8 +83,8 @@ def make(iam: Any, needed: Needed, store: SecretStore) -> None:
         if len(there) >= KEYS:
             raise NoCredentials(
                 f"IAM user {needed.user} has the access keys {' and '.join(there)}, as many as IAM allows, "
-                f"and none is in {store.root}; copy that folder from where you deployed before, or delete one: "
-                f"aws iam delete-access-key --user-name {needed.user} --access-key-id {there[0]}"
+                f"and none is in {store.root}; copy that folder from where you deployed before, or delete "
+                f"one: aws iam delete-access-key --user-name {needed.user} --access-key-id {there[0]}"
             )
         made = iam.create_access_key(UserName=needed.user)["AccessKey"]
     except iam.exceptions.NoSuchEntityException as error:
