@@ -18,6 +18,7 @@ from twinmail.tasks import (
     deploy,
     lock,
     push,
+    secrets,
     send,
     smtp_credentials,
     status,
@@ -45,7 +46,13 @@ for task in (
     client.client_profile,
 ):
     namespace.add_task(task)
-for group in (deploy.collection, user.collection, alias.collection, app_password.collection):
+for group in (
+    deploy.collection,
+    secrets.collection,
+    user.collection,
+    alias.collection,
+    app_password.collection,
+):
     namespace.add_collection(group)
 
 if __name__ == "__main__":

@@ -48,6 +48,11 @@ def plan(config: Config, store: SecretStore) -> tuple[Needed, ...]:
     Raises:
         SecretStoreError: a secret cannot be read, or others can read it.
     """
+    return tuple(one for one in every(config) if store.get(one.secret) is None)
+
+
+def every(config: Config) -> tuple[Needed, ...]:
+    """The keys of all servers."""
 
     def sender(key: str, secret: str) -> bytes:
         password = smtp_credentials.smtp_password(secret, config.region)
@@ -64,8 +69,7 @@ def plan(config: Config, store: SecretStore) -> tuple[Needed, ...]:
             "smtp/webmail": (config.smtp_user(smtp_credentials.WEBMAIL), sender),
         }
         for name in server_files.secret_names(config, server):
-            if store.get(name) is None:
-                found[name] = Needed(name, *users[name])
+            found[name] = Needed(name, *users[name])
     return tuple(found.values())
 
 

@@ -39,7 +39,9 @@ class CertificateError(PermanentError):
     """A certificate cannot be used."""
 
 
-def ensure(folder: Path, target: Path, names: Sequence[str], now: datetime | None = None) -> None:
+def ensure(
+    folder: Path, target: Path, names: Sequence[str], now: datetime | None = None, anew: bool = False
+) -> None:
     """Make sure that *target* holds a certificate for *names* by the authority in *folder*.
 
     Args:
@@ -47,6 +49,7 @@ def ensure(folder: Path, target: Path, names: Sequence[str], now: datetime | Non
         target: of the server: ``cert.pem`` and ``key.pem``.
         names: DNS names beside localhost and its addresses.
         now: the time, aware; the clock's if absent.
+        anew: whether a new key and certificate take the place of good ones.
 
     Raises:
         NotWritten: transient.
@@ -56,9 +59,19 @@ def ensure(folder: Path, target: Path, names: Sequence[str], now: datetime | Non
     target.mkdir(parents=True, exist_ok=True, mode=0o755)
     ca, ca_key = _authority(folder, now)
     pair = _load(target / CERTIFICATE, target / KEY)
-    if pair is None or not _serves(pair[0], ca, names, now):
+    if anew or pair is None or not _serves(pair[0], ca, names, now):
         certificate, key = _issue(ca, ca_key, names, now)
         _save(target / CERTIFICATE, target / KEY, certificate, key)
+
+
+def names(certificate: Path) -> tuple[str, ...]:
+    """The DNS names of *certificate*, but for those that all have; none if it cannot be read."""
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        have = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return ()
+    return tuple(one for one in have.get_values_for_type(x509.DNSName) if one not in LOCAL_NAMES)
 
 
 def client_context(ca: Path) -> ssl.SSLContext:

@@ -39,10 +39,10 @@ def join(words: Sequence[str], contexts: Collection[str]) -> list[str]:
     """
     group = words[0] if words else ""
     members = sorted(one.partition(".")[2] for one in contexts if one.startswith(f"{group}."))
-    if not members or group in contexts:
-        return list(words)
     if len(words) > 1 and words[1] in members:
         return [f"{group}.{words[1]}", *words[2:]]
+    if not members or group in contexts:
+        return list(words)
     raise Exit(f"./inv {group}: one of these must follow: {', '.join(members)}", code=1)
 
 

@@ -1,0 +1,136 @@
+"""Which secrets there are, where each lives and who reads it; ``docs/secrets.md`` shows the same table."""
+
+from dataclasses import dataclass
+
+from twinmail.config import Config
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Secrets of one kind.
+
+    Attributes:
+        name: in the operator's store, with ``SERVER``; empty if it is not kept there.
+        what: what it opens.
+        lives: where it is besides the store.
+        readers: who reads it there.
+        rotation: how it is replaced.
+    """
+
+    name: str
+    what: str
+    lives: str
+    readers: str
+    rotation: str
+
+
+KINDS = (
+    Kind(
+        "syncer/SERVER/credentials",
+        "access key of the IAM user of the syncer",
+        "IAM; a file 0600 on the server, or a Secret of the cluster",
+        "syncer",
+        "./inv secrets rotate syncer",
+    ),
+    Kind(
+        "relay/SERVER/credentials",
+        "access key of the IAM user of the relay",
+        "IAM; a file 0600 on the server, or a Secret of the cluster",
+        "relay",
+        "./inv secrets rotate syncer",
+    ),
+    Kind(
+        "relay/SERVER/password",
+        "the relay, for Dovecot on the same server",
+        "a file 0600 on the server, or a Secret of the cluster",
+        "Dovecot, relay",
+        "remove it, then deploy the server",
+    ),
+    Kind(
+        "smtp/webmail",
+        "sending by SES as any address of ours",
+        "IAM; a file 0600 on the server",
+        "Roundcube",
+        "./inv secrets rotate smtp",
+    ),
+    Kind(
+        "certificate/SERVER/credentials",
+        "access key that may write _acme-challenge records",
+        "IAM; a file 0600 on the server, or a Secret of the cluster",
+        "certbot, cert-manager",
+        "by hand, in IAM",
+    ),
+    Kind(
+        "tls/SERVER/key.pem",
+        "key of a certificate that you bring yourself",
+        "a Secret of the cluster",
+        "Dovecot",
+        "put the new pair there, then deploy the server",
+    ),
+    Kind(
+        "ssh/SERVER",
+        "root on the server",
+        "nowhere else",
+        "./inv deploy, ./inv push",
+        "by hand, at Lightsail",
+    ),
+    Kind(
+        "",
+        "key of the certificate by Let's Encrypt",
+        "the volumes acme and tls of the server; in a cluster the Secret twinmail-tls",
+        "Dovecot, nginx, certbot",
+        "with each renewal; see docs/certificates.md",
+    ),
+    Kind(
+        "",
+        "passwords in open webmail sessions (des-key)",
+        "des_key in the volume of the webmail, made at its first start",
+        "Roundcube",
+        "./inv secrets rotate des-key (on this machine); see below",
+    ),
+    Kind(
+        "",
+        "mailboxes: only ARGON2ID digests of passwords",
+        "state/accounts.json in the bucket; .server/users in the volume of the mail",
+        "syncer, Dovecot",
+        "./inv user passwd NAME",
+    ),
+    Kind(
+        "",
+        "sending by SES as one mailbox",
+        "IAM; the mail program it was shown to",
+        "nobody here",
+        "./inv smtp-credentials MAILBOX --rotate",
+    ),
+)
+
+
+def expected(config: Config) -> dict[str, Kind]:
+    """The secrets that *config* calls for and the store holds, by name; those of optional parts come too."""
+    found: dict[str, Kind] = {}
+    for kind in KINDS:
+        if "SERVER" not in kind.name:
+            found |= {kind.name: kind} if kind.name and _webmail(config) else {}
+            continue
+        for server, one in config.servers.items():
+            if kind.name.startswith("relay/") and not one.submission:
+                continue
+            if kind.name.startswith("ssh/") and one.lightsail is None:
+                continue
+            found[kind.name.replace("SERVER", server)] = kind
+    return found
+
+
+def table() -> str:
+    """The table of ``docs/secrets.md``."""
+    lines = ["| in the store | opens | lives also | read by | replaced by |", "|---|---|---|---|---|"]
+    for one in KINDS:
+        name = f"`{one.name}`" if one.name else "no"
+        command, _, rest = one.rotation.partition(" (")
+        how = f"`{command}`{f' ({rest}' if rest else ''}" if command.startswith("./inv") else one.rotation
+        lines.append(f"| {name} | {one.what} | {one.lives} | {one.readers} | {how} |")
+    return "\n".join(lines) + "\n"
+
+
+def _webmail(config: Config) -> bool:
+    return any(one.webmail for one in config.servers.values())
