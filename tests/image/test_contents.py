@@ -17,7 +17,7 @@ from twinmail.tasks.config import PROJECT
 IMAGES = ("base", "dovecot", "syncer", "roundcube", "localstack")
 
 # The only folders of an image that belong to its user.
-VOLUMES = frozenset({"/var/mail/twinmail", "/var/lib/twinmail", "/var/lib/localstack"})
+VOLUMES = frozenset({"/var/mail/twinmail", "/var/lib/twinmail", "/var/lib/localstack", "/run/dovecot"})
 
 # Of the running container and not of the image; and /root, which is empty and for root alone.
 RUNTIME = r"-path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /root"
