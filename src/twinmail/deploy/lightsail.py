@@ -230,7 +230,7 @@ def address(client: Any, want: Wanted) -> str:
     """
     found = _get(client, "get_static_ip", "staticIp", staticIpName=want.static_ip)
     if found is None:
-        raise LightsailError(f"static IP {want.static_ip}: not there; make it with: ./inv deploy backup")
+        raise LightsailError(f"static IP {want.static_ip}: not there; plan and apply the machine first")
     return str(found["ipAddress"])
 
 

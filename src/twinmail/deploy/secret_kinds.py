@@ -71,7 +71,7 @@ KINDS = (
         "ssh/SERVER",
         "root on the server",
         "nowhere else",
-        "./inv deploy, ./inv push",
+        "ssh",
         "by hand, at Lightsail",
     ),
     Kind(

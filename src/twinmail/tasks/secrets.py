@@ -93,7 +93,7 @@ def rotate(
         return
     print("\n".join(done) or "nothing to do")
     if what in _KEYS and not finish:
-        print("The old keys still work. Bring the new ones to the servers with ./inv deploy, then run:")
+        print("The old keys still work. Bring the new ones to all servers, then run:")
         print(f"  ./inv secrets rotate {what} --finish")
 
 
