@@ -22,8 +22,12 @@ def base_name(arrived: datetime, ses_id: str, size: int, vsize: int) -> str:
     The middle part is derived, not the id itself: an id may be too long for a file name beside flags, and
     may hold characters that Maildir gives a meaning.
     """
-    derived = hashlib.sha256(checked_ses_id(ses_id).encode("ascii")).hexdigest()[:32]
-    return f"{int(arrived.astimezone(UTC).timestamp())}.{derived}.{HOST},S={size},W={vsize}"
+    return f"{int(arrived.astimezone(UTC).timestamp())}.{derived(ses_id)}.{HOST},S={size},W={vsize}"
+
+
+def derived(ses_id: str) -> str:
+    """The middle part of the base name of the message *ses_id*: 32 hexadecimal digits."""
+    return hashlib.sha256(checked_ses_id(ses_id).encode("ascii")).hexdigest()[:32]
 
 
 def virtual_size(chunks: Iterable[bytes]) -> int:

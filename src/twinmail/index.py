@@ -77,7 +77,12 @@ def _bounded(text: str) -> str:
 
 def position(arrived: datetime, ses_id: str) -> str:
     """Sort key: messages in order of arrival, equal times apart by id."""
-    return f"{arrived.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}#{ses_id}"
+    return f"{position_from(arrived)}#{ses_id}"
+
+
+def position_from(arrived: datetime) -> str:
+    """What is before the sort keys of all messages that arrived at *arrived* or later, and behind the others."""
+    return f"{arrived.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def items(

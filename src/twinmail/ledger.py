@@ -14,6 +14,7 @@ nothing arrives twice; but a message that its user had deleted comes back.
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,11 +38,14 @@ CREATE TABLE entry(key TEXT PRIMARY KEY, parked TEXT) WITHOUT ROWID;
 CREATE TABLE journal(mailbox TEXT PRIMARY KEY, octets INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE state(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-# Newer than the first ledgers, and of no concern to a version that does not know it.
-_WAITING = """
+# Newer than the first ledgers, and of no concern to a version that does not know them. When a message was
+# delivered is for people alone: it is not in the journal, and lost with this file.
+_NEWER = """
 CREATE TABLE IF NOT EXISTS waiting(
     key TEXT NOT NULL, mailbox TEXT NOT NULL, octets INTEGER NOT NULL, PRIMARY KEY(key, mailbox))
     WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS delivered(
+    mailbox TEXT NOT NULL, stem TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY(mailbox, stem)) WITHOUT ROWID;
 """
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BATCH = 500
@@ -54,6 +58,20 @@ class Waiting:
     key: str
     mailbox: str
     octets: int
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A delivery of one message to the *folder* of *mailbox*.
+
+    Attributes:
+        at: seconds since the epoch; None if it is known from the journal or the Maildir alone.
+    """
+
+    mailbox: str
+    folder: str
+    name: str
+    at: float | None
 
 
 class LedgerNewer(PermanentError):
@@ -116,6 +134,20 @@ class Ledger:
         )
         return dict(self._rows(query, (mailbox, json.dumps(list(names)))))
 
+    def deliveries(self, derived: str) -> list[Delivered]:
+        """Where the message went whose stem has *derived* in its middle (see `twinmail.basename`)."""
+        # By the end of the stem, so all of them are looked at: this is for a person who asks about one message.
+        query = (
+            "SELECT mailbox, folder, name, at FROM delivery LEFT JOIN delivered USING(mailbox, stem) "
+            "WHERE stem LIKE ? ORDER BY mailbox"
+        )
+        return [Delivered(*row) for row in self._rows(query, (f"%.{derived}.%",))]
+
+    def entries(self, ses_id: str) -> dict[str, str | None]:
+        """The manifest entries of *ses_id* that need nothing any more, by key; the reason if one is put aside."""
+        # GLOB, as "_" is a letter of ids.
+        return dict(self._rows("SELECT key, parked FROM entry WHERE key GLOB ?", (f"*Z-{ses_id}.json",)))
+
     def delivered_since(self, mailbox: str, moment: str, folder: str) -> frozenset[str]:
         """Stems of what arrived after *moment* (seconds since the epoch) and went to *folder*."""
         query = "SELECT stem FROM delivery WHERE mailbox = ? AND stem > ? AND folder = ?"
@@ -137,6 +169,9 @@ class Ledger:
             octets = self._journal(mailbox).append(record)
             checkpoint("journaled")
             self._insert(connection, mailbox, record, octets)
+            connection.execute(
+                "INSERT OR IGNORE INTO delivered VALUES(?, ?, ?)", (mailbox, stem(record.name), time.time())
+            )
             if finishes is not None:
                 self._finish(connection, finishes)
 
@@ -248,7 +283,7 @@ class Ledger:
                 raise error
             if version == 0:
                 connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
-            connection.executescript(_WAITING)
+            connection.executescript(_NEWER)
             self.path.chmod(0o600)
         except BaseException:
             connection.close()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from twinmail import keyword_file
+from twinmail import keyword_file, uidlist
 from twinmail.basename import virtual_size
 from twinmail.durable_file import NotWritten, sync_folder
 from twinmail.manifest import INBOX
@@ -201,6 +201,21 @@ class Maildir:
                 break
         return found
 
+    def copies(self, wanted: str) -> list[tuple[str, str]]:
+        """Folder and flags (letters) of each file of the message with the stem *wanted*.
+
+        Its name is its stem, or Dovecot's list of the folder notes it as the GUID of another name.
+        """
+        found = []
+        for folder, path in self._folders():
+            names = [file.name for part in ("new", "cur") for file in _names(path / part)]
+            own = [name for name in names if stem(name) == wanted]
+            if not own:
+                others = {name for name, guid in _guids(path).items() if stem(guid) == wanted}
+                own = [name for name in names if name.partition(":")[0] in others]
+            found += [(folder, name.partition(":2,")[2]) for name in own]
+        return found
+
     def _folders(self) -> list[tuple[str, Path]]:
         others = [path for path in _names(self.root) if path.name.startswith(".") and (path / "cur").is_dir()]
         return [(INBOX, self.root), *((path.name[1:], path) for path in others)]
@@ -227,6 +242,13 @@ def _names(folder: Path) -> list[Path]:
         return []
     except OSError as error:
         raise _failure(folder, error) from error
+
+
+def _guids(folder: Path) -> dict[str, str]:
+    try:
+        return uidlist.guids((folder / uidlist.NAME).read_text("utf-8", "replace").splitlines())
+    except OSError:
+        return {}
 
 
 def _write(path: Path, descriptor: int, data: memoryview) -> int:

@@ -5,6 +5,7 @@
               must stay served, and this may share its readiness with the IMAP server.
 ``/status``   everything, as JSON.
 ``/metrics``  figures, as Prometheus text.
+``/messages/<ses-id>``  where one message is, as JSON (`twinmail.sync.whereabouts`).
 """
 
 import json
@@ -13,7 +14,18 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from twinmail.errors import PermanentError, TransientError
+
 Status = Mapping[str, Any]
+Find = Callable[[str], Mapping[str, Any]]
+"""Where the message with an SES id is.
+
+Raises:
+    TwinmailError: the id is none, or the disk is in trouble.
+"""
+
+MESSAGES = "/messages/"
+PATHS = f"paths: /healthz /readyz /status /metrics {MESSAGES}SES-ID\n"
 
 
 def metrics(status: Status) -> str:
@@ -54,15 +66,15 @@ def metrics(status: Status) -> str:
 
 
 class Health:
-    """Serves what *status* returns on *host* and *port* (0: any free one, see `port`)."""
+    """Serves what *status* and *find* return on *host* and *port* (0: any free one, see `port`)."""
 
-    def __init__(self, host: str, port: int, status: Callable[[], Status]) -> None:
+    def __init__(self, host: str, port: int, status: Callable[[], Status], find: Find | None = None) -> None:
         class Handler(BaseHTTPRequestHandler):
             timeout = 5
 
             def do_GET(self) -> None:
-                answer = _answers(self.path, status)
-                code, kind, text = answer or (404, "text/plain", "paths: /healthz /readyz /status /metrics\n")
+                answer = _answers(self.path, status, find)
+                code, kind, text = answer or (404, "text/plain", PATHS)
                 body = text.encode()
                 self.send_response(code)
                 self.send_header("Content-Type", f"{kind}; charset=utf-8")
@@ -89,7 +101,7 @@ class Health:
         self._server.server_close()
 
 
-def _answers(path: str, status: Callable[[], Status]) -> tuple[int, str, str] | None:
+def _answers(path: str, status: Callable[[], Status], find: Find | None) -> tuple[int, str, str] | None:
     if path == "/healthz":
         return 200, "text/plain", "ok\n"
     if path == "/readyz":
@@ -99,4 +111,11 @@ def _answers(path: str, status: Callable[[], Status]) -> tuple[int, str, str] | 
         return 200, "application/json", json.dumps(status(), default=str, indent=1) + "\n"
     if path == "/metrics":
         return 200, "text/plain", metrics(status())
+    if path.startswith(MESSAGES) and find:
+        try:
+            return 200, "application/json", json.dumps(find(path.removeprefix(MESSAGES))) + "\n"
+        except PermanentError as error:
+            return 404, "text/plain", f"{error}\n"
+        except TransientError as error:
+            return 503, "text/plain", f"{error}\n"
     return None

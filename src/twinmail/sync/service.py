@@ -12,6 +12,7 @@ from typing import Any
 
 from twinmail.config import Config
 from twinmail.durable_file import NotWritten
+from twinmail.errors import TransientError
 from twinmail.ledger import Ledger, VolumeMissing
 from twinmail.sync.carrier import Carrier
 from twinmail.sync.chores import Chore, Chores
@@ -26,10 +27,15 @@ from twinmail.sync.quota import Quotas, quota_of
 from twinmail.sync.recovery import recover
 from twinmail.sync.source import Queue, Source
 from twinmail.sync.steps import Checkpoint, no_checkpoint
+from twinmail.sync.whereabouts import whereabouts
 
 # Of the 5 seconds that SIGTERM allows, some are for closing.
 STOP_SECONDS = 4.0
 _SHOWN = 20
+
+
+class NotReady(TransientError):
+    """The service is still starting."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +175,19 @@ class Service:
             except NotWritten as error:
                 shown["ledger"] = str(error)
         return shown
+
+    def find(self, ses_id: str) -> Mapping[str, Any]:
+        """What `/messages/` shows of the message *ses_id*.
+
+        Raises:
+            NotReady: the ledger is not open yet; transient.
+            LayoutError, NotWritten: see `whereabouts`.
+        """
+        if self._carrier is None:
+            raise NotReady("the ledger is not open yet; see /status")
+        found = whereabouts(self._carrier.ledger, self._options.mail, ses_id)
+        retrying = self._carrier.progress.retrying.items()
+        return {**found, "retrying": {key: told for key, told in retrying if key.endswith(f"Z-{ses_id}.json")}}
 
     def _poke(self, key: str) -> None:
         for chores in self._chores:
