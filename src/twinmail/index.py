@@ -81,7 +81,7 @@ def position(arrived: datetime, ses_id: str) -> str:
 
 
 def position_from(arrived: datetime) -> str:
-    """What is before the sort keys of all messages that arrived at *arrived* or later, and behind the others."""
+    """What sorts before the keys of all messages that arrived at *arrived* or later, after the others."""
     return f"{arrived.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 

@@ -136,7 +136,7 @@ class Ledger:
 
     def deliveries(self, derived: str) -> list[Delivered]:
         """Where the message went whose stem has *derived* in its middle (see `twinmail.basename`)."""
-        # By the end of the stem, so all of them are looked at: this is for a person who asks about one message.
+        # By the end of the stem, so all are looked at: this is for a person who asks about one message.
         query = (
             "SELECT mailbox, folder, name, at FROM delivery LEFT JOIN delivered USING(mailbox, stem) "
             "WHERE stem LIKE ? ORDER BY mailbox"
@@ -144,7 +144,7 @@ class Ledger:
         return [Delivered(*row) for row in self._rows(query, (f"%.{derived}.%",))]
 
     def entries(self, ses_id: str) -> dict[str, str | None]:
-        """The manifest entries of *ses_id* that need nothing any more, by key; the reason if one is put aside."""
+        """The settled manifest entries of *ses_id* by key; the reason if one is put aside."""
         # GLOB, as "_" is a letter of ids.
         return dict(self._rows("SELECT key, parked FROM entry WHERE key GLOB ?", (f"*Z-{ses_id}.json",)))
 

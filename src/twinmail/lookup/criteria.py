@@ -1,7 +1,7 @@
 """What a message is searched by, and whether an item of the index has it. Pure.
 
-DynamoDB compares octets, people do not: texts are compared here, without regard to case, width and composition
-(Unicode's NFKC and case folding). What a query reads costs the same with or without a filter in DynamoDB.
+DynamoDB compares octets, people do not: texts are compared here, without regard to case, width and
+composition (Unicode's NFKC and case folding). What a query reads costs the same with or without a filter.
 """
 
 import unicodedata

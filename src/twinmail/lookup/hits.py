@@ -67,8 +67,8 @@ def items(dynamodb: Any, table: str, partition: str, period: Period) -> Iterator
     bounds = ((">=", ":since", period.since), ("<", ":until", period.until))
     given = [(sign, name, moment) for sign, name, moment in bounds if moment is not None]
     if len(given) == len(bounds):
-        # A key condition takes one comparison of the sort key. Both ends belong to BETWEEN, but no position is
-        # equal to a time alone: the SES id follows.
+        # A key condition takes one comparison of the sort key. Both ends belong to BETWEEN, but no position
+        # is equal to a time alone: the SES id follows.
         condition += " AND #position BETWEEN :since AND :until"
     elif given:
         condition += f" AND #position {given[0][0]} {given[0][1]}"

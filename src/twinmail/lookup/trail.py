@@ -67,8 +67,8 @@ def conclusion(trail: Trail) -> str:
     """In one sentence: where the message is, or what it waits for and what to do."""
     if not trail.known:
         return (
-            "no part of the system knows it: SES has not accepted a message with this id here; ask its sender for "
-            "the answer of the mail server, and see ./inv search"
+            "no part of the system knows it: SES has not accepted a message with this id here; ask its "
+            "sender for the answer of the mail server, and see ./inv search"
         )
     if trail.sent:
         bad = [one.what for one in trail.events if one.who == "SES" and not one.what.startswith("sent")]
@@ -104,4 +104,8 @@ def _on_server(name: str, said: Mapping[str, Any] | None, entry: Entry) -> str:
     missing = [one.mailbox for one in entry.deliveries if one.mailbox not in got]
     if missing:
         return f"{name} has not delivered it to {', '.join(missing)} yet"
-    return f"{name} has it" if any(one["now"] for one in got.values()) else f"{name} had it, and a user deleted it"
+    return (
+        f"{name} has it"
+        if any(one["now"] for one in got.values())
+        else f"{name} had it, and a user deleted it"
+    )

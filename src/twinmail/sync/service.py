@@ -187,7 +187,10 @@ class Service:
             raise NotReady("the ledger is not open yet; see /status")
         found = whereabouts(self._carrier.ledger, self._options.mail, ses_id)
         retrying = self._carrier.progress.retrying.items()
-        return {**found, "retrying": {key: told for key, told in retrying if key.endswith(f"Z-{ses_id}.json")}}
+        return {
+            **found,
+            "retrying": {key: told for key, told in retrying if key.endswith(f"Z-{ses_id}.json")},
+        }
 
     def _poke(self, key: str) -> None:
         for chores in self._chores:

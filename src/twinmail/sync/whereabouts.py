@@ -1,4 +1,4 @@
-"""Where one message is on this server, for the person who looks for it: what the ledger and the Maildirs know."""
+"""Where one message is on this server, by the ledger and the Maildirs, for the person who looks for it."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,9 +14,9 @@ def whereabouts(ledger: Ledger, mail: Path, ses_id: str) -> Mapping[str, Any]:
     """What this server did with the message *ses_id*, as JSON takes it.
 
     Returns:
-        ``entries``: its manifest entries that need nothing any more, with the reason where one was put aside;
-        ``waiting``: the mailboxes that have no room for it; ``deliveries``: for each mailbox the folder it was
-        delivered to, when (None if that is not known any more), and the folders it is in now with its flags.
+        ``entries``: its settled manifest entries, with the reason where one was put aside; ``waiting``: the
+        mailboxes that have no room for it; ``deliveries``: for each mailbox the folder it was delivered to,
+        when (None if that is not known any more), and the folders it is in now with its flags.
 
     Raises:
         LayoutError: *ses_id* is no id.

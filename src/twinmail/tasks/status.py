@@ -49,7 +49,7 @@ def status(
         system.session.client,
         config=Calls(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 1}),
     )
-    servers, slow = _pages(loaded, system), _slow(loaded, system, client)
+    servers, slow = server_pages(loaded, system), _slow(loaded, system, client)
     sqs, s3 = client("sqs"), client("s3")
     name = system.description.endpoint if system.description else system.name
 
@@ -71,7 +71,8 @@ def status(
         raise PermanentError("" if json_ else f"{count} problem{'' if count == 1 else 's'}; see above")
 
 
-def _pages(config: "Config", system: "Place") -> Mapping[str, "Page"]:
+def server_pages(config: "Config", system: "Place") -> Mapping[str, "Page"]:
+    """The ways to what the servers of *system* say of themselves, by name."""
     from twinmail.local.state import LOOPBACK
     from twinmail.server_page import LocalPage
 
