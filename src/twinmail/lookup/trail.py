@@ -5,7 +5,7 @@ Parts are asked one by one, and any of them may be down: then that is what the t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from twinmail.lookup.hits import Hit
@@ -60,7 +60,17 @@ class Trail:
     @property
     def story(self) -> list[Event]:
         """All events in order; those of unknown time are last."""
-        return sorted(self.events, key=lambda one: (one.at is None, one.at or datetime.min))
+        return sorted(self.events, key=_order)
+
+
+_PATH = ("SES", "S3", "log", "function")
+
+
+def _order(event: Event) -> tuple[bool, datetime, int, datetime]:
+    """By the second, since S3 knows its times no better, and in that by the way that a message takes."""
+    at = event.at or datetime.max.replace(tzinfo=UTC)
+    rank = _PATH.index(event.who) if event.who in _PATH else len(_PATH)
+    return event.at is None, at.replace(microsecond=0), rank, at
 
 
 def conclusion(trail: Trail) -> str:

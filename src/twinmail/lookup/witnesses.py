@@ -239,6 +239,8 @@ class Witnesses:
 
 def _line(message: str, ses_id: str) -> str:
     """What the function says in one line of its log, in words; empty if it is not about *ses_id*."""
+    if ses_id not in message:
+        return ""
     try:
         said = json.loads(message)
     except ValueError:
