@@ -17,6 +17,7 @@ from typing import Any
 from tests.localstack_process import REGION, LocalStackProcess
 from tests.log_simulator import entry_of, until
 from twinmail.layout import manifest_key
+from twinmail.manifest import Entry
 
 PROJECT = Path(__file__).parents[1]
 
@@ -66,10 +67,14 @@ class Log:
         """Commit one message, and return its SES message id."""
         self._number += 1
         ses_id, now = f"m{self._number:04}", datetime.now(UTC)
-        entry = entry_of(ses_id, body, now, mailboxes)
-        self._s3.put_object(Bucket=self.bucket, Key=entry.key, Body=body)
-        self._s3.put_object(Bucket=self.bucket, Key=manifest_key(ses_id, now), Body=entry.to_bytes())
+        self.commit(entry_of(ses_id, body, now, mailboxes), body)
         return ses_id
+
+    def commit(self, entry: Entry, body: bytes) -> None:
+        """Commit *entry*, whose message is *body*."""
+        self._s3.put_object(Bucket=self.bucket, Key=entry.key, Body=body)
+        key = manifest_key(entry.ses_id, datetime.now(UTC))
+        self._s3.put_object(Bucket=self.bucket, Key=key, Body=entry.to_bytes())
 
     def waiting(self) -> int:
         """Notices that were not acknowledged."""

@@ -58,6 +58,15 @@ def processed_key(ses_id: str, arrived: datetime) -> str:
     return f"{PROCESSED}{_utc(arrived):%Y/%m/%d}/{checked_ses_id(ses_id)}.eml"
 
 
+def imported_key(ses_id: str, arrived: datetime, sha256: str) -> str:
+    """Key of an imported message with the digest *sha256*.
+
+    The digest is in the name: two sources of one message may differ in octets that do not make it another
+    message, and an entry must never meet the octets of the other.
+    """
+    return f"{PROCESSED}{_utc(arrived):%Y/%m/%d}/{checked_ses_id(ses_id)}-{sha256[:16]}.eml"
+
+
 def quarantine_key(ses_id: str, arrived: datetime) -> str:
     """Key of a message that a virus verdict stopped."""
     return f"{QUARANTINE}{_utc(arrived):%Y/%m/%d}/{checked_ses_id(ses_id)}.eml"

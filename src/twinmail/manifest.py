@@ -2,19 +2,25 @@
 
 An entry is a JSON object in canonical form (sorted keys, no spaces): the same message gives the same bytes
 whichever of several concurrent writers wrote it.
+
+Version 1 is what SES received. Version 2 is what was imported from an older account: it says more about each
+delivery (any folder, flags, keywords), and nobody is asked about it (no filter, no answer). A server that
+knows version 1 only puts such an entry aside, says so, and takes it after its update. Both are read for ever.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from twinmail.errors import PermanentError
+from twinmail.folder_name import is_folder_name
 from twinmail.layout import LayoutError, checked_ses_id
 
 VERSION = 1
+IMPORTED = 2
 
 INBOX = "INBOX"
 JUNK = "Junk"
@@ -23,6 +29,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 # A mailbox and a folder become names on disk: no separator, no dot first, nothing that needs quoting.
 _MAILBOX = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}")
+# An IMAP keyword is an atom (RFC 9051, section 9); Dovecot keeps one a line.
+_KEYWORD = re.compile(r"[^\x00-\x20\x7f-\U0010ffff(){%*\"\\\]]{1,255}")
+
+FLAGS = ("\\Answered", "\\Draft", "\\Flagged", "\\Seen")
+"""System flags that an imported message can have (RFC 9051, section 2.3.2), sorted."""
 
 
 class ManifestError(PermanentError):
@@ -31,10 +42,18 @@ class ManifestError(PermanentError):
 
 @dataclass(frozen=True)
 class Delivery:
-    """One mailbox that gets the message, and the folder of it (``INBOX``, ``Junk``, …)."""
+    """One mailbox that gets the message.
+
+    Attributes:
+        folder: ``INBOX``, ``Junk``, …; of an imported message any, as IMAP names it (``Verein/Kasse 2019``).
+        flags: some of `FLAGS`, sorted; only of an imported message.
+        keywords: IMAP keywords, sorted; only of an imported message.
+    """
 
     mailbox: str
     folder: str = INBOX
+    flags: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,11 +65,12 @@ class Entry:
         key: object key of the message for IMAP.
         size: octets of that object.
         sha256: its digest, 64 lower-case hexadecimal digits.
-        arrived: when SES accepted the message, UTC.
+        arrived: when SES accepted the message, UTC; of an imported one, when the older account got it.
         mail_from: envelope sender (RFC 5321), empty for a bounce.
         rcpt_to: envelope recipients of this domain, as matched by the receipt rule.
         deliveries: where it goes; empty for a message nobody should see.
         verdicts: SES's verdicts by name (``spam``, ``virus``, ``spf``, ``dkim``, ``dmarc``).
+        imported: it came from an older account (version 2).
     """
 
     ses_id: str
@@ -62,11 +82,12 @@ class Entry:
     rcpt_to: tuple[str, ...]
     deliveries: tuple[Delivery, ...]
     verdicts: Mapping[str, str] = field(default_factory=dict)
+    imported: bool = False
 
     def to_bytes(self) -> bytes:
         """Encode as canonical JSON (UTF-8)."""
         document = {
-            "version": VERSION,
+            "version": IMPORTED if self.imported else VERSION,
             "ses_id": self.ses_id,
             "key": self.key,
             "size": self.size,
@@ -74,7 +95,7 @@ class Entry:
             "arrived": self.arrived.astimezone(UTC).isoformat(timespec="microseconds"),
             "mail_from": self.mail_from,
             "rcpt_to": list(self.rcpt_to),
-            "deliveries": [{"mailbox": one.mailbox, "folder": one.folder} for one in self.deliveries],
+            "deliveries": [_delivery_document(one, self.imported) for one in self.deliveries],
             "verdicts": dict(self.verdicts),
         }
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
@@ -92,14 +113,27 @@ class Entry:
             raise ManifestError(f"manifest entry: not JSON ({error})") from error
         if not isinstance(document, dict):
             raise ManifestError(f"manifest entry: expected an object, got {type(document).__name__}")
-        if document.get("version") != VERSION:
+        version = document.get("version")
+        if version not in (VERSION, IMPORTED) or isinstance(version, bool):
             raise ManifestError(
-                f"manifest entry: expected version {VERSION}, got {document.get('version')!r}; update"
+                f"manifest entry: expected version {VERSION} or {IMPORTED}, got {version!r}; update"
             )
-        return _entry(document)
+        return _entry(document, version == IMPORTED)
 
 
-def _entry(document: Mapping[str, Any]) -> Entry:
+def is_keyword(name: str) -> bool:
+    """Whether *name* can be a keyword of a message."""
+    return _KEYWORD.fullmatch(name) is not None
+
+
+def _delivery_document(one: Delivery, imported: bool) -> dict[str, Any]:
+    document: dict[str, Any] = {"mailbox": one.mailbox, "folder": one.folder}
+    if imported:
+        document |= {"flags": list(one.flags), "keywords": list(one.keywords)}
+    return document
+
+
+def _entry(document: Mapping[str, Any], imported: bool) -> Entry:
     def text(name: str) -> str:
         value = document.get(name)
         if not isinstance(value, str):
@@ -132,21 +166,36 @@ def _entry(document: Mapping[str, Any]) -> Entry:
         arrived=arrived.astimezone(UTC),
         mail_from=text("mail_from"),
         rcpt_to=tuple(rcpt_to),
-        deliveries=_deliveries(document.get("deliveries")),
+        deliveries=_deliveries(document.get("deliveries"), imported),
         verdicts=verdicts,
+        imported=imported,
     )
 
 
-def _deliveries(value: Any) -> tuple[Delivery, ...]:
+def _deliveries(value: Any, imported: bool) -> tuple[Delivery, ...]:
     if not isinstance(value, list):
         raise ManifestError(f"manifest entry: deliveries: expected a list, got {value!r}")
     deliveries = []
     for item in value:
-        mailbox = item.get("mailbox") if isinstance(item, dict) else None
-        folder = item.get("folder") if isinstance(item, dict) else None
+        document = item if isinstance(item, dict) else {}
+        mailbox, folder = document.get("mailbox"), document.get("folder")
         if not isinstance(mailbox, str) or not _MAILBOX.fullmatch(mailbox):
             raise ManifestError(f"manifest entry: deliveries: not the name of a mailbox: {mailbox!r}")
-        if not isinstance(folder, str) or not _FOLDER.fullmatch(folder):
+        if not isinstance(folder, str) or not (
+            is_folder_name(folder) if imported else _FOLDER.fullmatch(folder)
+        ):
             raise ManifestError(f"manifest entry: deliveries: not the name of a folder: {folder!r}")
-        deliveries.append(Delivery(mailbox, folder))
+        flags: tuple[str, ...] = ()
+        keywords: tuple[str, ...] = ()
+        if imported:
+            flags = _words(document, "flags", lambda one: one in FLAGS)
+            keywords = _words(document, "keywords", is_keyword)
+        deliveries.append(Delivery(mailbox, folder, flags, keywords))
     return tuple(deliveries)
+
+
+def _words(document: Mapping[str, Any], name: str, allowed: Callable[[str], bool]) -> tuple[str, ...]:
+    value = document.get(name)
+    if not isinstance(value, list) or not all(isinstance(one, str) and allowed(one) for one in value):
+        raise ManifestError(f"manifest entry: deliveries: {name}: expected {name} of IMAP, got {value!r}")
+    return tuple(value)

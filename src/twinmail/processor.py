@@ -66,6 +66,7 @@ class Decision:
         placements: the items of the index; also names who would have got a withheld message.
         unknown: recipients that no mailbox has.
         withheld: why nobody gets it, or empty.
+        imported: see `twinmail.manifest.Entry`.
     """
 
     key: str
@@ -73,6 +74,7 @@ class Decision:
     placements: tuple[Delivery, ...]
     unknown: tuple[str, ...]
     withheld: str = ""
+    imported: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,20 @@ class Processor:
         decision = Decision(layout.processed_key(ses_id, arrived), deliveries, deliveries, ())
         return self._bring(receipt, decision, iter((trace_headers(self.config, receipt), message)))
 
+    def add_imported(self, ses_id: str, arrived: datetime, delivery: Delivery, message: bytes) -> Outcome:
+        """Bring a *message* of an older account into the log, as it is: nothing is written above it.
+
+        The same *ses_id* a second time adds nothing, also when *message* has other octets then.
+
+        Raises:
+            ClaimBusy: transient.
+            botocore.exceptions.ClientError: as in `process`.
+        """
+        receipt = Receipt(ses_id, arrived, "", (), {})
+        key = layout.imported_key(ses_id, arrived, hashlib.sha256(message).hexdigest())
+        decision = Decision(key, (delivery,), (delivery,), (), imported=True)
+        return self._bring(receipt, decision, iter((message,)))
+
     def _bring(self, receipt: Receipt, decision: Decision, chunks: Iterator[bytes]) -> Outcome:
         claimed = self.index.claimed(receipt.ses_id)
         if claimed and self._exists(claimed):
@@ -174,11 +190,27 @@ class Processor:
         self.index.add(entry, decision.placements, metadata, decision.withheld)
         self.checkpoint("indexed")
         # Last. Concurrent duplicates write these same bytes under this same key.
-        self.s3.put_object(
-            Bucket=self.config.bucket, Key=manifest_key, Body=entry.to_bytes(), ContentType="application/json"
-        )
+        committed = self._commit(manifest_key, entry)
         self.checkpoint("committed")
-        return Outcome(entry, manifest_key, decision.unknown)
+        return Outcome(entry if committed else None, manifest_key, decision.unknown)
+
+    def _commit(self, key: str, entry: Entry) -> bool:
+        """Write *entry*, and return whether nobody else did."""
+        # Of an imported message two sources may differ, and servers may have read the first one's entry.
+        named = {"IfNoneMatch": "*"} if entry.imported else {}
+        try:
+            self.s3.put_object(
+                Bucket=self.config.bucket,
+                Key=key,
+                Body=entry.to_bytes(),
+                ContentType="application/json",
+                **named,
+            )
+        except self.s3.exceptions.ClientError as error:
+            if not named or error.response["Error"]["Code"] != "PreconditionFailed":
+                raise
+            return False
+        return True
 
     def _claim(self, ses_id: str, claimed: str | None) -> str:
         """The manifest key for *ses_id*: the claimed one, or a new one if there is none or it is too old."""
@@ -217,6 +249,7 @@ class Processor:
             rcpt_to=receipt.recipients,
             deliveries=decision.deliveries,
             verdicts=receipt.verdicts,
+            imported=decision.imported,
         )
         return entry, read_metadata(bytes(start))
 

@@ -18,9 +18,9 @@ from twinmail.filter.decision import (
     Placement,
     decision_key,
     is_folder,
-    is_keyword,
     sorted_flags,
 )
+from twinmail.manifest import is_keyword
 
 WHEN = datetime(2026, 11, 23, 1, 2, 3, 456000, tzinfo=UTC)
 DECISION = Decision(

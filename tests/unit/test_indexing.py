@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.log_simulator import until
-from twinmail.sync.indexing import PLACE, IndexerAway, IndexingChore, imap_name, request
+from twinmail.folder_name import imap_name
+from twinmail.sync.indexing import PLACE, IndexerAway, IndexingChore, request
 from twinmail.sync.log import Log
 
 

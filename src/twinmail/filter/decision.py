@@ -15,6 +15,7 @@ from typing import Any
 from twinmail import versioned_json
 from twinmail.errors import PermanentError
 from twinmail.layout import STATE, LayoutError, checked_ses_id
+from twinmail.manifest import is_keyword
 
 VERSION = 1
 PREFIX = f"{STATE}decisions/"
@@ -29,8 +30,6 @@ BROKEN = "broken"
 
 # What Maildir has letters for (draft, flagged, passed, replied, seen, trashed), sorted as it wants them.
 _FLAGS = re.compile(r"D?F?P?R?S?T?")
-# An IMAP keyword is an atom (RFC 9051, section 9); Dovecot keeps one a line.
-_KEYWORD = re.compile(r"[^\x00-\x20\x7f-\U0010ffff(){%*\"\\\]]{1,255}")
 # A folder becomes a name on disk, of Dovecot's making: no separator, no dot first.
 _FOLDER = re.compile(r"[^\x00-\x1f\x7f/.][^\x00-\x1f\x7f/]{0,249}")
 _MAILBOX = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -184,11 +183,6 @@ def decision_key(ses_id: str, arrived: datetime, mailbox: str) -> str:
 def is_folder(name: str) -> bool:
     """Whether *name* can be a `Placement.folder`."""
     return _FOLDER.fullmatch(name) is not None and len(name.encode()) <= 250
-
-
-def is_keyword(name: str) -> bool:
-    """Whether *name* can be among `Placement.keywords`."""
-    return _KEYWORD.fullmatch(name) is not None
 
 
 def sorted_flags(letters: str) -> str:

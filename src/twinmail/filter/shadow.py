@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from twinmail.durable_file import NotWritten
-from twinmail.filter.decision import Placement, is_folder, is_keyword, sorted_flags
+from twinmail.filter.decision import Placement, is_folder, sorted_flags
 from twinmail.keyword_file import from_bytes as keywords_from_bytes
-from twinmail.manifest import INBOX
+from twinmail.manifest import INBOX, is_keyword
 
 FOLDER = ".server/decide"
 KEYWORDS = "dovecot-keywords"

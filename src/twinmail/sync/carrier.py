@@ -25,7 +25,7 @@ from twinmail.sync.decisions import RETRY_CAP_SECONDS, Decisions, NotDecided
 from twinmail.sync.log import Log, utc_now
 from twinmail.sync.outage import Outage, pause
 from twinmail.sync.placing import Placing
-from twinmail.sync.plan import Deliver, Park, decode, message_stem, plan
+from twinmail.sync.plan import Deliver, Park, decode, message_stem, placement, plan
 from twinmail.sync.quota import Quotas
 from twinmail.sync.source import ObjectMissing, Source, SourceUnavailable
 from twinmail.sync.steps import Checkpoint, no_checkpoint
@@ -275,8 +275,10 @@ class Carrier:
                 first.discard(staged.path)
 
     def _decide(self, entry: Entry, one: Delivery, staged: Staged) -> tuple[Placement, ...]:
-        if self.decisions is None:
-            placements: tuple[Placement, ...] = (Placement(one.folder),)
+        if entry.imported:
+            placements: tuple[Placement, ...] = (placement(one),)
+        elif self.decisions is None:
+            placements = (Placement(one.folder),)
         else:
             placements = self.decisions.decide(entry, one, staged.path)
         self._checkpoint("decided")

@@ -5,8 +5,6 @@ search, and whoever searches would wait for that. So this says what Dovecot says
 message (``fts_queue_index`` in dovecot 2.4.1, src/plugins/fts/fts-storage.c). Losing it costs time, no mail.
 """
 
-import base64
-import re
 import shutil
 import socket
 import threading
@@ -15,6 +13,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from twinmail.errors import TransientError
+from twinmail.folder_name import imap_name
 from twinmail.maildir import Maildir
 from twinmail.manifest import INBOX
 from twinmail.sync.log import Log, utc_now
@@ -32,8 +31,6 @@ _PARTS = "[ic]*.[0-9]*"
 _MANY_PARTS = 4
 # So often in a row, a second apart, and it is the index.
 _FAILURES = 3
-_ENCODED = re.compile(r"&([A-Za-z0-9+,]*)-")
-_ESCAPED = re.compile(r"%([0-9a-f]{2})")
 
 Folder = tuple[str, str]
 """A mailbox, and a folder of it as `twinmail.maildir.Maildir` names it."""
@@ -192,26 +189,6 @@ def _folders(mail: Path) -> Iterator[Folder]:
 def request(mailbox: str, folder: str, tag: int) -> bytes:
     """The line that asks for *folder* of *mailbox*. Answers have the *tag*; the last word is for the log."""
     return f"APPEND\t{tag}\t{mailbox}\t{_escaped(imap_name(folder))}\t0\ttwinmail\n".encode()
-
-
-def imap_name(folder: str) -> str:
-    """The name under which IMAP knows the Maildir++ *folder*, in Unicode.
-
-    ``.`` separates levels there, a dot in a name is ``%2e`` (mailbox_list_storage_escape_char), and what is
-    not ASCII is in modified UTF-7 (RFC 3501 section 5.1.3).
-    """
-    if folder == INBOX:
-        return folder
-    levels = _ENCODED.sub(_decoded, folder.replace(".", "/"))
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), levels)
-
-
-def _decoded(found: re.Match[str]) -> str:
-    text = found[1]
-    if not text:
-        return "&"
-    padding = "=" * (-len(text) % 4)
-    return base64.b64decode(text.replace(",", "/") + padding).decode("utf-16-be", "replace")
 
 
 def _escaped(text: str) -> str:

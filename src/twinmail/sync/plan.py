@@ -4,9 +4,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from twinmail.basename import base_name
+from twinmail.filter.decision import Placement
+from twinmail.folder_name import disk_name
 from twinmail.layout import PROCESSED, LayoutError, ManifestKey
 from twinmail.maildir import stem
 from twinmail.manifest import Delivery, Entry, ManifestError
+
+# What Maildir calls the flags of IMAP (https://cr.yp.to/proto/maildir.html).
+_LETTERS = {"\\Answered": "R", "\\Draft": "D", "\\Flagged": "F", "\\Seen": "S"}
 
 
 @dataclass(frozen=True)
@@ -57,3 +62,9 @@ def plan(entry: Entry, delivered: Collection[str]) -> Deliver:
         first.setdefault(one.mailbox, one)
     missing = tuple(one for name, one in first.items() if name not in delivered)
     return Deliver(entry, message_stem(entry), missing)
+
+
+def placement(delivery: Delivery) -> Placement:
+    """Where the imported message of *delivery* goes; no filter and no list of senders is asked about it."""
+    letters = "".join(sorted(_LETTERS[one] for one in delivery.flags))
+    return Placement(disk_name(delivery.folder), letters, delivery.keywords)
