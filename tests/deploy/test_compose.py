@@ -8,19 +8,21 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import docker
 import pytest
 
+from tests.deploy.built_images import Silent, digests, pushes
 from tests.deploy.conftest import ROOT
 from tests.deploy.ssh_host import run_host
 from tests.e2e.mail import Client, Sender
 from twinmail import smtp_credentials
 from twinmail.config import Config
-from twinmail.deploy import backup as server
-from twinmail.deploy import compose, server_files
+from twinmail.deploy import backup_server
+from twinmail.deploy.backup_server import Plan, Request
 from twinmail.deploy.server_files import ServerPorts, ServerSecrets, Surroundings
 from twinmail.deploy.ssh import Machine
 from twinmail.local import accounts, pki, webmail
@@ -28,8 +30,6 @@ from twinmail.local.services import ACCESS_KEY, SECRET_KEY
 from twinmail.local.state import LOOPBACK, State
 from twinmail.local.system import LocalSystem
 from twinmail.runtime.emulation import host_platform
-from twinmail.runtime.engine import EngineImages
-from twinmail.runtime.image import Image
 from twinmail.runtime.select import choose
 from twinmail.webmail import Sender as WebmailSender
 
@@ -40,7 +40,7 @@ ENDED = ("volume", "placeholder")
 RELAY_PASSWORD = "0123456789abcdef" * 3
 CREDENTIALS = f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n".encode()
 
-TOML = """
+TOML = f"""
 region = "eu-central-1"
 stack = "twinmail"
 bucket = "example-mail"
@@ -50,7 +50,7 @@ domains = ["example.org"]
 addresses = ["ann@example.org"]
 
 [servers.backup]
-platform = "linux/amd64"
+platform = "{host_platform()}"
 host = "backup.example.org"
 webmail = true
 submission = true
@@ -59,8 +59,9 @@ submission = true
 
 @dataclass
 class Backup:
-    """A folder as it is on the server, and the program that reads it."""
+    """A server as `request` says, and the program that reads its folder."""
 
+    request: Request
     folder: Path
     program: Path
     system: LocalSystem
@@ -85,8 +86,15 @@ class Backup:
         done = subprocess.run(argv, cwd=self.folder, capture_output=True, text=True, check=False)
         return done.stdout
 
-    def up(self) -> None:
-        server.up(self.machine, str(self.folder))
+    def plan(self) -> Plan:
+        return backup_server.plan(self.request, self.machine)
+
+    def deploy(self) -> tuple[str, ...]:
+        """One run; what it found to do."""
+        found = self.plan()
+        images = pushes(self.system.state)
+        backup_server.apply(self.request, found, self.machine, lambda: images, Silent(), lambda text: None)
+        return found.lines()
 
     def containers(self) -> dict[str, dict]:
         ids = self.compose("ps", "--all", "--quiet").split()
@@ -133,11 +141,15 @@ def backup(tool: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
         (programs / "docker").chmod(0o755)
         with run_host(root / "ssh", path=f"{programs}:{os.environ['PATH']}") as host:
             found = _backup(root, system, program, Machine(host.name, host.ssh, sudo=False))
-            found.up()
+            found.deploy()
             yield found
     finally:
         if found is not None:
             found.compose("down", "--volumes", "--timeout", "10")
+            for reference in found.request.references.values():
+                # Somebody else may run the same image here.
+                with suppress(docker.errors.APIError):
+                    docker.from_env().images.remove(reference)
         system.stop()
         runtime.remove_leftovers()
 
@@ -154,25 +166,25 @@ def _backup(root: Path, system: LocalSystem, program: Path, machine: Machine) ->
     )
     ports = ServerPorts(*free_ports(7))
     surroundings = Surroundings(endpoint=system.endpoint, ses=ses, authorities=ca)
-    files = server_files.plan(config, TOML, "backup", known, ports, surroundings)
     folder = root / "server"
     tls = root / "tls"
     pki.ensure(system.state.tls, tls, (config.servers["backup"].host,))
-    engine = EngineImages(docker.from_env())
-    references = {
-        name: engine.ensure(Image.load(system.state.images / name, host_platform(), None))
-        for name in compose.IMAGES
-    }
-    texts = compose.environment(config, "backup", files, references, ports, surroundings, str(tls))
-    texts[".env"] += f"COMPOSE_PROJECT_NAME={PROJECT}\n"
-    wanted = server.bundle(ROOT, files, texts)
-    difference = server.plan(machine, wanted, str(folder))
-    assert set(difference.new) == set(wanted)
-    server.install(machine, wanted, difference, str(folder))
-    assert not server.plan(machine, wanted, str(folder))
+    request = Request(
+        root=ROOT,
+        config=config,
+        text=TOML,
+        server="backup",
+        secrets=known,
+        digests=digests(system.state),
+        folder=str(folder),
+        ports=ports,
+        surroundings=surroundings,
+        tls=str(tls),
+        project=PROJECT,
+    )
     subprocess.run(["chown", "-R", "1000:1000", tls], check=True)
     context = pki.client_context(system.state.tls / pki.CA)
-    return Backup(folder, program, system, ports, context, credential["password"], machine)
+    return Backup(request, folder, program, system, ports, context, credential["password"], machine)
 
 
 def test_all_are_up_and_the_file_is_clean(backup: Backup) -> None:
@@ -192,7 +204,8 @@ def test_mail_flows_in_and_stays_over_down_and_up(backup: Backup) -> None:
         client.wait_for([first], "INBOX", 60)
     backup.compose("down", "--timeout", "20")
     second = sender.send(message % b"two", ["ann@example.org"])
-    backup.up()
+    assert backup.deploy() == ("start dovecot, syncer, relay, php, web",)
+    assert not backup.plan()
     with backup.client() as client:
         client.wait_for([first, second], "INBOX", 60)
 

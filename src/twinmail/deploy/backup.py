@@ -23,6 +23,9 @@ USER = 1000
 
 WAIT_SECONDS = 300
 
+_UP = ".up"
+"""In the folder, while what runs is known to be of the files that are there."""
+
 _INSTALL = """\
 set -eu
 folder={folder}
@@ -31,6 +34,8 @@ stage=$(mktemp -d "$folder/.new.XXXXXX")
 trap 'rm -rf "$stage"' EXIT
 tar -x -p -f - -C "$stage"
 cd "$stage"
+# Until Compose has seen the new files, whatever interrupts us.
+rm -f "$folder/{up}"
 # Folders first, then file by file: a reader sees the old file or the new one.
 find . -mindepth 1 -type d | sort | while IFS= read -r one; do
     [ -d "$folder/$one" ] || install -d -m 0700 -o {user} -g {user} "$folder/$one"
@@ -99,7 +104,7 @@ def install(machine: Machine, wanted: Mapping[str, bytes], difference: Differenc
         SshFailed, SshUnreachable: see there; doing it again completes it.
     """
     removals = "\n".join(f"rm -f {shlex.quote(one)}" for one in difference.removed)
-    script = _INSTALL.format(folder=shlex.quote(folder), user=USER, removals=removals)
+    script = _INSTALL.format(folder=shlex.quote(folder), user=USER, up=_UP, removals=removals)
     sent = {path: wanted[path] for path in (*difference.new, *difference.changed)}
     machine.run(script, _archive(sent))
 
@@ -113,17 +118,52 @@ def up(machine: Machine, folder: str) -> None:
     """
     compose_up = f"docker compose up --detach --wait --wait-timeout {WAIT_SECONDS} --remove-orphans"
     logs = "docker compose logs --no-color --tail 15 >&2"
-    machine.run(f"cd {shlex.quote(folder)} && {{ {compose_up} || {{ {logs}; exit 1; }}; }}")
+    up = f"{{ {compose_up} || {{ {logs}; exit 1; }}; }}"
+    machine.run(f"cd {shlex.quote(folder)} && {up} && touch {_UP}")
 
 
-def check(machine: Machine, digests: Digests, platform: str) -> tuple[running.Difference, ...]:
-    """In what the containers of *machine* are not the images that *digests* pins.
+def lacking(machine: Machine, references: Sequence[str]) -> tuple[str, ...]:
+    """Those of *references* that the engine of *machine* has no image of.
+
+    Raises:
+        SshFailed: there is no engine, or it does not answer.
+        SshUnreachable: see there.
+    """
+    names = shlex.join(references)
+    look = f"for one in {names}; do docker image inspect $one >/dev/null 2>&1 || echo $one; done"
+    return tuple(machine.run(f"docker version >/dev/null && {look}").decode().split())
+
+
+def down(machine: Machine, folder: str, parts: Sequence[str], project: str) -> tuple[str, ...]:
+    """Those of *parts* that do not run well, or perhaps not with the files that are in *folder*.
+
+    Raises:
+        SshFailed, SshUnreachable: see there.
+    """
+    form = '{{.Label "com.docker.compose.service"}} {{.Status}}'
+    label = f"label=com.docker.compose.project={project}"
+    listing = shlex.join(["docker", "ps", "--filter", label, "--format", form])
+    told = machine.run(f"[ ! -e {shlex.quote(folder)}/{_UP} ] || {listing}").decode()
+    # "Up 2 hours", where nothing checks its health, or "Up 2 hours (healthy)".
+    states = dict(line.split(" ", 1) for line in told.splitlines())
+    well = {name for name, state in states.items() if "(" not in state or "(healthy)" in state}
+    return tuple(one for one in parts if one not in well)
+
+
+def check(
+    machine: Machine,
+    digests: Digests,
+    platform: str,
+    images: Sequence[str] = compose.IMAGES,
+    project: str = running.PROJECT,
+) -> tuple[running.Difference, ...]:
+    """In what the containers of *machine* are not the *images* that *digests* pins.
 
     Raises:
         SshFailed, SshUnreachable, RunningError: see there.
     """
-    containers = running.read_docker(lambda argv: machine.run(shlex.join(argv)))
-    return running.compare(containers, digests, platform, compose.IMAGES)
+    containers = running.read_docker(lambda argv: machine.run(shlex.join(argv)), project)
+    return running.compare(containers, digests, platform, images)
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:

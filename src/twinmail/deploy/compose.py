@@ -1,10 +1,14 @@
-"""What stands beside ``lightsail/compose.yaml`` on a server: what it is filled in with; pure."""
+"""``lightsail/compose.yaml``, and what stands beside it on a server: what it is filled in with; pure."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from twinmail.config import Config
-from twinmail.deploy import server_files, template
+from twinmail.deploy import running, server_files, template
 from twinmail.deploy.server_files import PORTS, PRODUCTION, ServerFile, ServerPorts, Surroundings
 
 FILE = Path("lightsail") / "compose.yaml"
@@ -24,6 +28,33 @@ TLS_VOLUME = "tls"
 
 MOUNT_POINTS = ("dovecot/tls", "web/tls", "web/challenges", "php/web", "certbot")
 """Empty folders among the files, where other folders are mounted: containers may not make them."""
+
+_IMAGE = re.compile(r"\$\{([A-Z]+)_IMAGE:\?\}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A service of ``compose.yaml``.
+
+    Attributes:
+        image: one of `IMAGES`.
+        stays: whether it runs all the time; the others make something ready, and end.
+    """
+
+    name: str
+    image: str
+    stays: bool
+
+
+def parts(text: str, on: Sequence[str]) -> tuple[Part, ...]:
+    """The services of ``compose.yaml``, whose text is *text*, that run with the profiles *on*."""
+    found = []
+    for name, service in yaml.safe_load(text)["services"].items():
+        if "profiles" not in service or set(service["profiles"]) & set(on):
+            match = _IMAGE.fullmatch(service["image"])
+            assert match is not None, f"{FILE}: {name}: {service['image']}"
+            found.append(Part(name, match[1].lower(), service["restart"] != "no"))
+    return tuple(found)
 
 
 def profiles(config: Config, server: str, tls: str = TLS_VOLUME) -> tuple[str, ...]:
@@ -46,6 +77,7 @@ def environment(
     ports: ServerPorts = PORTS,
     surroundings: Surroundings = PRODUCTION,
     tls: str = TLS_VOLUME,
+    project: str = running.PROJECT,
 ) -> dict[str, str]:
     """The texts of ``.env`` and ``aws.env``, by name.
 
@@ -53,6 +85,7 @@ def environment(
         files: what `server_files.plan` says.
         references: what the engine calls each of `IMAGES`, with its digest.
         tls: the volume with the certificate, or an absolute path.
+        project: what Compose calls all of it.
     """
     groups = {
         "dovecot": (server_files.DOVECOT,),
@@ -67,6 +100,7 @@ def environment(
     return {
         ".env": template.render(
             "compose.env.j2",
+            project=project,
             profiles=profiles(config, server, tls),
             server=server,
             images={name: references[name] for name in IMAGES},
