@@ -10,21 +10,16 @@ import hmac
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from twinmail import durable_file
+from twinmail.access_key import LIMIT, AccessKeys, Key
 from twinmail.config import Config
-from twinmail.errors import PermanentError, TransientError
+from twinmail.errors import PermanentError
 
 WEBMAIL = "webmail"
 """The user of the webmail, which sends for all mailboxes; no mailbox may have this name."""
-
-KEYS = 2
-"""Access keys that IAM allows a user (IAM User Guide, "IAM and AWS STS quotas")."""
 
 STARTTLS_PORT = 587
 TLS_PORT = 465
@@ -34,10 +29,6 @@ _VERSION = 1
 
 class SmtpCredentialsError(PermanentError):
     """The credentials cannot be made or removed as asked; the text says what to do."""
-
-
-class NotMade(TransientError):
-    """IAM did not answer, or refused."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +53,6 @@ class Credential:
     password: str = field(repr=False)
 
 
-@dataclass(frozen=True)
-class Key:
-    """An access key as IAM lists it, without its secret."""
-
-    id: str
-    active: bool
-    created: datetime
-
-
 def smtp_password(secret_key: str, region: str) -> str:
     """Derive the SMTP password of an IAM secret key (version 4).
 
@@ -86,20 +68,11 @@ def keys(iam: Any, config: Config, mailbox: str) -> tuple[Key, ...]:
     """The access keys of *mailbox*, the oldest first.
 
     Raises:
-        SmtpCredentialsError: no such mailbox, or the stack has not made its user yet.
-        NotMade: transient.
+        SmtpCredentialsError: no such mailbox.
+        NoUser: the stack has not made its user yet.
+        KeyUnavailable: transient.
     """
-    user = config.smtp_user(_known(config, mailbox))
-    try:
-        listed = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
-    except iam.exceptions.NoSuchEntityException as error:
-        raise SmtpCredentialsError(
-            f"IAM user {user}: not there; deploy the stack first (locally: ./inv up)"
-        ) from error
-    except (BotoCoreError, ClientError) as error:
-        raise NotMade(f"IAM user {user}: {error}") from error
-    found = [Key(one["AccessKeyId"], one["Status"] == "Active", one["CreateDate"]) for one in listed]
-    return tuple(sorted(found, key=lambda one: (one.created, one.id)))
+    return _keys(iam, config, mailbox).listed()
 
 
 def create(iam: Any, config: Config, mailbox: str) -> Credential:
@@ -107,13 +80,13 @@ def create(iam: Any, config: Config, mailbox: str) -> Credential:
 
     Raises:
         SmtpCredentialsError: there are two already, which is all that IAM allows.
-        NotMade: transient.
+        NoUser, KeyUnavailable: see `keys`.
     """
     there = keys(iam, config, mailbox)
-    if len(there) >= KEYS:
+    if len(there) >= LIMIT:
         names = " and ".join(one.id for one in there)
         raise SmtpCredentialsError(
-            f"{mailbox} has {len(there)} credentials, {names}, and IAM allows {KEYS}; remove one with "
+            f"{mailbox} has {len(there)} credentials, {names}, and IAM allows {LIMIT}; remove one with "
             f"./inv smtp-credentials {mailbox} --revoke --key ID, or replace both with --rotate"
         )
     return _create(iam, config, mailbox)
@@ -124,12 +97,12 @@ def rotate(iam: Any, config: Config, mailbox: str) -> tuple[Credential, tuple[st
 
     The newest of the others is removed last, when the new one is there, so that a failure leaves one.
     """
-    there = keys(iam, config, mailbox)
-    for one in there[: max(0, len(there) - KEYS + 1)]:
-        _delete(iam, config, mailbox, one.id)
+    there, owned = keys(iam, config, mailbox), _keys(iam, config, mailbox)
+    for one in there[: max(0, len(there) - LIMIT + 1)]:
+        owned.delete(one.id)
     made = _create(iam, config, mailbox)
-    for one in there[max(0, len(there) - KEYS + 1) :]:
-        _delete(iam, config, mailbox, one.id)
+    for one in there[max(0, len(there) - LIMIT + 1) :]:
+        owned.delete(one.id)
     return made, tuple(one.id for one in there)
 
 
@@ -138,7 +111,7 @@ def revoke(iam: Any, config: Config, mailbox: str, key: str = "") -> tuple[str, 
 
     Raises:
         SmtpCredentialsError: it has no such key.
-        NotMade: transient.
+        NoUser, KeyUnavailable: see `keys`.
     """
     there = [one.id for one in keys(iam, config, mailbox)]
     if key and key not in there:
@@ -146,7 +119,7 @@ def revoke(iam: Any, config: Config, mailbox: str, key: str = "") -> tuple[str, 
         raise SmtpCredentialsError(f"{mailbox} has no credential {key}; it has: {known}")
     doomed = [key] if key else there
     for one in doomed:
-        _delete(iam, config, mailbox, one)
+        _keys(iam, config, mailbox).delete(one)
     return tuple(doomed)
 
 
@@ -158,8 +131,8 @@ def ensure_webmail(iam: Any, config: Config, path: Path, host: str, port: int) -
     because the webmail must know it. A credential whose key is still there and active is kept.
 
     Raises:
-        SmtpCredentialsError: the stack has not made the webmail's user.
-        NotMade, NotWritten: transient.
+        NoUser: the stack has not made the webmail's user.
+        KeyUnavailable, NotWritten: transient.
     """
     place = {"version": _VERSION, "host": host, "port": port, "security": "tls"}
     document = _read(path)
@@ -188,23 +161,13 @@ def _known(config: Config, mailbox: str) -> str:
     return mailbox
 
 
+def _keys(iam: Any, config: Config, mailbox: str) -> AccessKeys:
+    return AccessKeys(iam, config.smtp_user(_known(config, mailbox)))
+
+
 def _create(iam: Any, config: Config, mailbox: str) -> Credential:
-    user = config.smtp_user(mailbox)
-    try:
-        made = iam.create_access_key(UserName=user)["AccessKey"]
-    except (BotoCoreError, ClientError) as error:
-        raise NotMade(f"IAM user {user}: no new access key: {error}") from error
-    return Credential(made["AccessKeyId"], smtp_password(made["SecretAccessKey"], config.region))
-
-
-def _delete(iam: Any, config: Config, mailbox: str, key: str) -> None:
-    user = config.smtp_user(mailbox)
-    try:
-        iam.delete_access_key(UserName=user, AccessKeyId=key)
-    except iam.exceptions.NoSuchEntityException:
-        pass  # it is gone, which is what was wanted
-    except (BotoCoreError, ClientError) as error:
-        raise NotMade(f"IAM user {user}: access key {key} not removed: {error}") from error
+    made = _keys(iam, config, mailbox).create()
+    return Credential(made.id, smtp_password(made.secret, config.region))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -140,13 +140,17 @@ class Authority:
     answers: list[Pair | str]
     asked: int = 0
     have: Pair | None = None
+    wish: bool = False
 
     def obtain(self, request: Request, temporary: Path) -> None:
         self.asked += 1
         answer = self.answers.pop(0)
         if isinstance(answer, str):
             raise NotIssued(answer)
-        self.have = answer
+        self.have, self.wish = answer, False
+
+    def wanted(self) -> bool:
+        return self.wish
 
     def latest(self) -> Pair | None:
         return self.have
@@ -174,6 +178,47 @@ def test_failures_are_told_and_repeated_until_it_works(tmp_path: Path) -> None:
     service.turn()
     assert authority.asked == 3
     assert "refused again" in out.getvalue() and "PRIVATE KEY" not in out.getvalue()
+
+
+def test_a_new_key_is_asked_for_once_when_it_is_wanted(tmp_path: Path) -> None:
+    first, second = issued(tmp_path), issued(tmp_path)
+    authority = Authority([first, "refused", second])
+    tls = tmp_path / "tls"
+    tls.mkdir()
+    service = Service(Request(NAMES, HTTP), tls, authority, Log(io.StringIO()), lambda: NOW)
+    service.turn()
+    authority.wish = True
+    service.turn()
+    # What was there is served until there is another.
+    found = shelf.installed(tls)
+    assert found is not None and found.key == first.key
+    for _ in range(3):
+        service.turn()
+    found = shelf.installed(tls)
+    assert found is not None and found.key == second.key != first.key
+    assert authority.asked == 3
+
+
+def test_a_wish_is_answered_when_a_certificate_came_and_not_before(tmp_path: Path) -> None:
+    said, wish, folder = tmp_path / "said", tmp_path / "wish", tmp_path / "acme"
+    folder.mkdir()
+    program = tmp_path / "certbot"
+    program.write_text(f"#!/bin/sh\nexec cat {said} >/dev/null\n")
+    program.chmod(0o755)
+    certbot = Certbot("https://acme.example/dir", folder, tmp_path, None, 80, wish, str(program))
+    assert not certbot.wanted()
+    wish.write_text("one")
+    assert certbot.wanted()
+    with pytest.raises(NotIssued):
+        certbot.obtain(Request(NAMES, HTTP), tmp_path)
+    assert certbot.wanted()
+    said.write_text("")
+    certbot.obtain(Request(NAMES, HTTP), tmp_path)
+    assert not certbot.wanted()
+    wish.write_text("two")
+    assert certbot.wanted()
+    wish.unlink()
+    assert not certbot.wanted()
 
 
 def test_the_reason_is_the_authoritys_own() -> None:

@@ -10,6 +10,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from twinmail.access_key import NoUser
 from twinmail.config import Config
 from twinmail.deploy import credentials, server_files
 from twinmail.deploy.credentials import NoCredentials
@@ -82,7 +83,7 @@ def test_before_the_stack_there_are_no_users(iam: Any, tmp_path: Path) -> None:
     store = SecretStore(tmp_path)
     needed = credentials.plan(CONFIG, store)[0]
     iam.delete_user(UserName=needed.user)
-    with pytest.raises(NoCredentials, match=r"the stack makes it: \./inv deploy cloud"):
+    with pytest.raises(NoUser, match=r"deploy the stack first: \./inv deploy cloud"):
         credentials.make(iam, needed, store)
 
 

@@ -13,6 +13,7 @@ from moto import mock_aws
 
 from tests.cloud import CONFIG
 from twinmail import smtp_credentials as credentials
+from twinmail.access_key import KeyUnavailable, NoUser
 from twinmail.smtp_credentials import Endpoint, SmtpCredentialsError, smtp_password
 
 
@@ -71,7 +72,7 @@ def test_rotation_that_fails_leaves_a_working_one(iam: Any, monkeypatch: pytest.
         raise iam.exceptions.ClientError({"Error": {"Code": "Throttling"}}, "CreateAccessKey")
 
     monkeypatch.setattr(iam, "create_access_key", refuse)
-    with pytest.raises(credentials.NotMade):
+    with pytest.raises(KeyUnavailable):
         credentials.rotate(iam, CONFIG, "ann")
     assert len(credentials.keys(iam, CONFIG, "ann")) == 1
 
@@ -89,7 +90,7 @@ def test_unknown_mailbox_and_missing_user_say_what_to_do(iam: Any) -> None:
     with pytest.raises(SmtpCredentialsError, match="unknown mailbox 'eve'; known: ann, bob"):
         credentials.create(iam, CONFIG, "eve")
     iam.delete_user(UserName=CONFIG.smtp_user("bob"))
-    with pytest.raises(SmtpCredentialsError, match="IAM user tests-smtp-bob: not there; deploy the stack"):
+    with pytest.raises(NoUser, match="IAM user tests-smtp-bob: not there; deploy the stack"):
         credentials.create(iam, CONFIG, "bob")
 
 
@@ -98,7 +99,7 @@ def test_iam_that_does_not_answer_is_transient(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     calls = Calls(connect_timeout=1, retries={"total_max_attempts": 1})
     nowhere = boto3.client("iam", region_name="eu-central-1", endpoint_url="http://127.0.0.1:1", config=calls)
-    with pytest.raises(credentials.NotMade, match="IAM user tests-smtp-ann: Could not connect"):
+    with pytest.raises(KeyUnavailable, match="IAM user tests-smtp-ann: Could not connect"):
         credentials.create(nowhere, CONFIG, "ann")
 
 

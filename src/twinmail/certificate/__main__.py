@@ -12,6 +12,7 @@ from pathlib import Path
 from twinmail.certificate import certbot
 from twinmail.certificate.certbot import Certbot
 from twinmail.certificate.names import request
+from twinmail.certificate.place import WISH
 from twinmail.certificate.service import RETRY, Service
 from twinmail.config import Config
 from twinmail.durable_file import NotWritten
@@ -19,6 +20,7 @@ from twinmail.errors import PermanentError
 from twinmail.sync.log import Log, utc_now
 
 _VOLUMES = Path("/var/lib/twinmail")
+_SECRETS = Path("/etc/twinmail-secrets")
 PORT = 10080
 
 
@@ -48,6 +50,12 @@ def parser() -> argparse.ArgumentParser:
         "--directory", default=certbot.LETS_ENCRYPT, help="the authority (default: %(default)s)"
     )
     options.add_argument(
+        "--wish",
+        type=Path,
+        default=_SECRETS / WISH,
+        help="file that says by another text that a new key is wanted (default: %(default)s)",
+    )
+    options.add_argument(
         "--retry-seconds",
         type=float,
         default=RETRY.total_seconds(),
@@ -75,7 +83,7 @@ def main(arguments: Sequence[str], log: Log) -> None:
         raise PermanentError(f"--server {told.server}: expected one of {known}, as in {told.config}")
     # Keys are private, and so is everything else that is written here, except for what all the world may see.
     os.umask(0o077)
-    authority = Certbot(told.directory, told.acme, told.challenges, config.operator, told.port)
+    authority = Certbot(told.directory, told.acme, told.challenges, config.operator, told.port, told.wish)
     service = Service(
         request(config, told.server),
         told.tls,

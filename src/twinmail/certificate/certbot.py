@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from twinmail import durable_file
 from twinmail.certificate import pair
 from twinmail.certificate.names import ALONE, DNS, HTTP, Request
 from twinmail.certificate.pair import Pair
+from twinmail.certificate.place import WISH
 from twinmail.certificate.validity import Unreadable
 from twinmail.errors import TransientError
 
@@ -37,6 +39,8 @@ class Certbot:
         challenges: the folder that the web server shows at ``/.well-known/acme-challenge/``'s parent.
         operator: who the authority may write to.
         port: where it listens itself, for `ALONE`.
+        wish: the file that another text is put into where a new key is wanted before its time; a certificate
+            answers the text of when it was got.
     """
 
     directory: str
@@ -44,6 +48,7 @@ class Certbot:
     challenges: Path
     operator: str | None
     port: int
+    wish: Path | None = None
     program: str = PROGRAM
 
     def command(self, request: Request, temporary: Path) -> list[str]:
@@ -68,7 +73,9 @@ class Certbot:
 
         Raises:
             NotIssued: the authority refused, or did not answer; the text says why.
+            NotWritten: transient; asked for again.
         """
+        wish = self._wish()
         try:
             done = subprocess.run(
                 self.command(request, temporary),
@@ -85,6 +92,16 @@ class Certbot:
         if done.returncode != 0:
             said = reason(done.stdout.decode("utf-8", "replace").splitlines())
             raise NotIssued(f"{', '.join(request.names)}: {self.directory}: {said or 'no reason given'}")
+        if wish:
+            durable_file.write(self.folder / WISH, wish)
+
+    def wanted(self) -> bool:
+        """Whether a new key is wanted, whatever there is."""
+        wish = self._wish()
+        try:
+            return wish not in (b"", (self.folder / WISH).read_bytes())
+        except OSError:
+            return bool(wish)
 
     def latest(self) -> Pair | None:
         """The last certificate that was got; None if none was."""
@@ -93,6 +110,12 @@ class Certbot:
             return pair.load((live / "fullchain.pem").read_bytes(), (live / "privkey.pem").read_bytes())
         except (OSError, Unreadable):
             return None
+
+    def _wish(self) -> bytes:
+        try:
+            return self.wish.read_bytes() if self.wish else b""
+        except OSError:
+            return b""
 
     def _challenge(self, challenge: str) -> Sequence[str]:
         return {

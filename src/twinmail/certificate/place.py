@@ -5,3 +5,6 @@ CERTIFICATE = "cert.pem"
 KEY = "key.pem"
 REPORT = "report.json"
 """What whoever keeps the certificate says of itself (see `twinmail.certificate.report`)."""
+
+WISH = "wish"
+"""Among the secrets: whoever wants a new key before its time puts another text there (see `certbot`)."""

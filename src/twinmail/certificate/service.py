@@ -45,6 +45,9 @@ class Authority(Protocol):
     def latest(self) -> Pair | None:
         """The last one that was got."""
 
+    def wanted(self) -> bool:
+        """Whether a new one is wanted before its time."""
+
 
 class Log(Protocol):
     """Where it says what it does (see `twinmail.sync.log`)."""
@@ -110,7 +113,7 @@ class Service:
         try:
             self.prepare()
             latest = self.authority.latest()
-            if due(latest, self.request.names, self.clock()):
+            if due(latest, self.request.names, self.clock()) or self.authority.wanted():
                 self.log.info("asking", names=self.request.names, challenge=self.request.challenge)
                 with tempfile.TemporaryDirectory() as temporary:
                     self.authority.obtain(self.request, Path(temporary))

@@ -5,26 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from twinmail import smtp_credentials
+from twinmail.access_key import LIMIT, AccessKeys
 from twinmail.config import Config
 from twinmail.deploy import server_files
-from twinmail.errors import PermanentError, TransientError
+from twinmail.errors import PermanentError
 from twinmail.secret_store import SecretStore
-
-KEYS = 2
-"""Access keys of an IAM user, at most (IAM User Guide, "IAM and STS quotas")."""
 
 _FORM = "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n"
 
 
 class NoCredentials(PermanentError):
     """No key can be made for a user."""
-
-
-class CredentialsUnavailable(TransientError):
-    """IAM refused a call or did not answer; doing it again goes on."""
 
 
 @dataclass(frozen=True)
@@ -77,26 +69,21 @@ def make(iam: Any, needed: Needed, store: SecretStore) -> None:
     """Make the key of *needed*, and keep it.
 
     Raises:
-        NoCredentials: there is no such user, or it has as many keys as IAM allows.
-        CredentialsUnavailable, NotWritten: transient; no key is left that nobody knows.
+        NoUser: the stack has not made the user.
+        NoCredentials: it has as many keys as IAM allows.
+        KeyUnavailable, NotWritten: transient; no key is left that nobody knows.
     """
+    keys = AccessKeys(iam, needed.user)
+    there = [one.id for one in keys.listed()]
+    if len(there) >= LIMIT:
+        raise NoCredentials(
+            f"IAM user {needed.user} has the access keys {' and '.join(there)}, as many as IAM allows, "
+            f"and none is in {store.root}; copy that folder from where you deployed before, or delete "
+            f"one: aws iam delete-access-key --user-name {needed.user} --access-key-id {there[0]}"
+        )
+    made = keys.create()
     try:
-        there = [
-            one["AccessKeyId"] for one in iam.list_access_keys(UserName=needed.user)["AccessKeyMetadata"]
-        ]
-        if len(there) >= KEYS:
-            raise NoCredentials(
-                f"IAM user {needed.user} has the access keys {' and '.join(there)}, as many as IAM allows, "
-                f"and none is in {store.root}; copy that folder from where you deployed before, or delete "
-                f"one: aws iam delete-access-key --user-name {needed.user} --access-key-id {there[0]}"
-            )
-        made = iam.create_access_key(UserName=needed.user)["AccessKey"]
-    except iam.exceptions.NoSuchEntityException as error:
-        raise NoCredentials(f"no IAM user {needed.user}; the stack makes it: ./inv deploy cloud") from error
-    except (BotoCoreError, ClientError) as error:
-        raise CredentialsUnavailable(f"IAM user {needed.user}: no access key: {error}") from error
-    try:
-        store.put(needed.secret, needed.data(made["AccessKeyId"], made["SecretAccessKey"]))
+        store.put(needed.secret, needed.data(made.id, made.secret))
     except BaseException:
-        iam.delete_access_key(UserName=needed.user, AccessKeyId=made["AccessKeyId"])
+        keys.delete(made.id)
         raise

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from twinmail.config import Config
+from twinmail.config import Config, Server
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,35 @@ KINDS = (
         "access key that may write _acme-challenge records",
         "IAM; a file 0600 on the server, or a Secret of the cluster",
         "certbot, cert-manager",
-        "by hand, in IAM",
+        "a new key in IAM, then set it",
+    ),
+    Kind(
+        "certificate/SERVER/wish",
+        "nothing: another text asks certbot for a new key",
+        "a file on the server",
+        "certbot",
+        "./inv secrets rotate tls",
+    ),
+    Kind(
+        "cloudflare/SERVER",
+        "the way into the cluster: credentials file of a Cloudflare tunnel",
+        "Cloudflare; a Secret of the cluster",
+        "cloudflared",
+        "a new tunnel, then set it",
     ),
     Kind(
         "tls/SERVER/key.pem",
         "key of a certificate that you bring yourself",
         "a Secret of the cluster",
         "Dovecot",
-        "put the new pair there, then deploy the server",
+        "./inv secrets set tls/SERVER/key.pem",
+    ),
+    Kind(
+        "tls/SERVER/cert.pem",
+        "nothing: the certificate of that key",
+        "a Secret of the cluster",
+        "Dovecot",
+        "with its key",
     ),
     Kind(
         "ssh/SERVER",
@@ -82,11 +103,11 @@ KINDS = (
         "with each renewal; see docs/certificates.md",
     ),
     Kind(
-        "",
-        "passwords in open webmail sessions (des-key)",
-        "des_key in the volume of the webmail, made at its first start",
+        "webmail/SERVER/des-key",
+        "passwords in open webmail sessions",
+        "a file 0600 on the server; before it is first replaced, only in the volume of the webmail",
         "Roundcube",
-        "./inv secrets rotate des-key (on this machine); see below",
+        "./inv secrets rotate des-key",
     ),
     Kind(
         "",
@@ -113,9 +134,7 @@ def expected(config: Config) -> dict[str, Kind]:
             found |= {kind.name: kind} if kind.name and _webmail(config) else {}
             continue
         for server, one in config.servers.items():
-            if kind.name.startswith("relay/") and not one.submission:
-                continue
-            if kind.name.startswith("ssh/") and one.lightsail is None:
+            if not _needs(one, kind.name):
                 continue
             found[kind.name.replace("SERVER", server)] = kind
     return found
@@ -130,6 +149,18 @@ def table() -> str:
         how = f"`{command}`{f' ({rest}' if rest else ''}" if command.startswith("./inv") else one.rotation
         lines.append(f"| {name} | {one.what} | {one.lives} | {one.readers} | {how} |")
     return "\n".join(lines) + "\n"
+
+
+def _needs(server: Server, kind: str) -> bool:
+    """Whether *server* has a use for secrets of *kind*, at least with optional parts."""
+    in_cluster = server.kubernetes is not None
+    return {
+        "relay": server.submission,
+        "webmail": server.webmail,
+        "ssh": server.lightsail is not None,
+        "cloudflare": in_cluster,
+        "tls": in_cluster,
+    }.get(kind.partition("/")[0], not (in_cluster and kind.endswith("/wish")))
 
 
 def _webmail(config: Config) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from twinmail import dovecot, webmail
+from twinmail.certificate.place import WISH
 from twinmail.client_profile import web
 from twinmail.client_profile.site import Site, site, web_names
 from twinmail.config import FILE, Config
@@ -44,6 +45,8 @@ CHALLENGES_IN_CONTAINER = "/etc/twinmail/challenges"
 
 CREDENTIALS = "credentials"
 RELAY_SECRET = "relay-secret"
+DES_KEY = "des_key"
+"""What the webmail encrypts sessions with; without it, it makes its own."""
 AUTHORITIES = "authorities.pem"
 
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
@@ -107,6 +110,8 @@ class ServerSecrets:
         relay_credentials: AWS credentials file (INI) of the relay.
         sender: the SMTP credential of the webmail.
         certificate: AWS credentials file (INI) of certbot, for Route 53.
+        des_key: with which the webmail encrypts sessions; empty lets it make its own.
+        wish: for a certificate with a new key: another one than last time.
     """
 
     syncer: bytes = field(repr=False)
@@ -114,6 +119,8 @@ class ServerSecrets:
     relay_credentials: bytes = field(default=b"", repr=False)
     sender: Sender | None = None
     certificate: bytes = field(default=b"", repr=False)
+    des_key: bytes = field(default=b"", repr=False)
+    wish: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,16 @@ def secret_names(config: Config, server: str) -> dict[str, str]:
     return names
 
 
+def des_key_name(server: str) -> str:
+    """The secret with which the webmail of *server* encrypts sessions."""
+    return f"webmail/{server}/des-key"
+
+
+def wish_name(server: str) -> str:
+    """The wish of *server* for a certificate with a new key."""
+    return f"certificate/{server}/wish"
+
+
 def make_secrets(store: SecretStore, config: Config, server: str) -> tuple[str, ...]:
     """Make those secrets of *server* that nobody else has to hand out; return the names of new ones.
 
@@ -182,6 +199,8 @@ def read_secrets(store: SecretStore, config: Config, server: str) -> ServerSecre
         relay_credentials=found.get(f"relay/{server}/credentials") or b"",
         sender=_sender(sender) if sender else None,
         certificate=store.get(f"certificate/{server}/credentials") or b"",
+        des_key=store.get(des_key_name(server)) or b"",
+        wish=store.get(wish_name(server)) or b"",
     )
 
 
@@ -222,6 +241,8 @@ def plan(
     ]
     if known.certificate:
         files.append(ServerFile(CERTBOT, CREDENTIALS, known.certificate, secret=True))
+    if known.wish:
+        files.append(ServerFile(CERTBOT, WISH, known.wish))
     if config.servers[server].submission:
         files += [
             ServerFile(RELAY, CREDENTIALS, known.relay_credentials, secret=True),
@@ -290,6 +311,8 @@ def _webmail(
     ]
     if known.sender is not None:
         files.append(ServerFile(PHP, webmail.SENDER, known.sender.to_json().encode("ascii"), secret=True))
+    if known.des_key:
+        files.append(ServerFile(PHP, DES_KEY, known.des_key, secret=True))
     if surroundings.authorities:
         files.append(ServerFile(PHP, AUTHORITIES, surroundings.authorities))
     for name, data in web.files(config, surroundings.site or site(config), {}).items():

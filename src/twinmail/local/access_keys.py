@@ -4,42 +4,34 @@ LocalStack lets everybody do everything but send; what each did is recorded, and
 """
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 from twinmail import durable_file
+from twinmail.access_key import AccessKeys, NewKey
 from twinmail.local.state import State
 
 KEYS = "access-keys"
 
 
-@dataclass(frozen=True)
-class AccessKey:
-    """A key; printing it shows no secret."""
-
-    id: str
-    secret: str = field(repr=False)
-
-
-def ensure(state: State, iam: Any, user: str) -> AccessKey:
+def ensure(state: State, iam: Any, user: str) -> NewKey:
     """The key of *user*, whom the stack has made: the last run's, else one in place of all others.
 
     Raises:
-        botocore.exceptions.ClientError: there is no such user.
-        NotWritten: transient.
+        NoUser: there is no such user.
+        KeyUnavailable, NotWritten: transient.
     """
     path = state.root / KEYS / f"{user}.json"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    there = [one["AccessKeyId"] for one in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]]
+    keys = AccessKeys(iam, user)
+    there = [one.id for one in keys.listed()]
     try:
         kept = json.loads(path.read_text("utf-8"))
         if kept["id"] in there:
-            return AccessKey(kept["id"], kept["secret"])
+            return NewKey(kept["id"], kept["secret"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # it was never written, or another system's
     for one in there:
-        iam.delete_access_key(UserName=user, AccessKeyId=one)
-    made = iam.create_access_key(UserName=user)["AccessKey"]
-    key = AccessKey(made["AccessKeyId"], made["SecretAccessKey"])
-    durable_file.write(path, json.dumps({"id": key.id, "secret": key.secret}).encode("ascii"), mode=0o600)
-    return key
+        keys.delete(one)
+    made = keys.create()
+    durable_file.write(path, json.dumps({"id": made.id, "secret": made.secret}).encode("ascii"), mode=0o600)
+    return made

@@ -69,8 +69,8 @@ def authorize(state: State, config: Config, ports: Ports, server: str, iam: Any)
     """Give the webmail of *server* its SMTP credential; the stack has made the user.
 
     Raises:
-        SmtpCredentialsError: it has not.
-        NotMade, NotWritten: transient.
+        NoUser: it has not.
+        KeyUnavailable, NotWritten: transient.
     """
     # One for all servers: a new one ends the others.
     shared = state.root / webmail.SENDER

@@ -78,8 +78,8 @@ def find(config: Config, state: str, aws: bool) -> Place:
     """
     if aws and state:
         raise PermanentError("--aws and --state: the state folder is a local system's; give one of them")
-    if not aws and (local := _local(config, state)):
-        return local
+    if not aws and (here := local(config, state)):
+        return here
     import boto3
 
     session = boto3.Session(region_name=config.region)
@@ -90,7 +90,12 @@ def find(config: Config, state: str, aws: bool) -> Place:
     return Place(f"AWS, {config.region}", session)
 
 
-def _local(config: Config, state: str) -> Place | None:
+def local(config: Config, state: str) -> Place | None:
+    """The local system in the folder *state* (empty: the usual one), if it runs.
+
+    Raises:
+        PermanentError: *state* names one, and it does not run.
+    """
     from twinmail.local import cloud
 
     folders = _folders(state)

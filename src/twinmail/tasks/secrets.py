@@ -1,7 +1,9 @@
 """``./inv secrets``: which secrets there are, and new ones in their place; never what they are."""
 
+import getpass
 import json
 import secrets
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from twinmail.tasks.place import Place
 
 _KEYS = ("smtp", "syncer")
-_LOCAL = ("tls", "des-key")
+_ON_SERVERS = ("tls", "des-key")
 
 
 @command(name="list", help=PLACE_HELP)
@@ -28,13 +30,13 @@ def list_(context: Any, aws: bool = False, config: str = "", state: str = "", js
     from rich.table import Table
 
     from twinmail.config import Config
-    from twinmail.deploy import secret_kinds
+    from twinmail.deploy import key_rotation, secret_kinds
     from twinmail.tasks import place
 
     loaded = Config.load(place.config_file(config, state))
-    store = _store(None if aws else state)
+    store = _at(None if aws or not state else Path(state))
     wanted = secret_kinds.expected(loaded)
-    there = set(store.names())
+    there = {one for one in store.names() if not one.startswith(f"{key_rotation.NOTES}/")}
     rows = []
     for name in sorted({*wanted, *there}):
         kind = wanted.get(name)
@@ -63,9 +65,37 @@ def list_(context: Any, aws: bool = False, config: str = "", state: str = "", js
 
 
 @command(
+    name="set",
     help={
-        "what": f"one of {', '.join((*_KEYS, *_LOCAL))}",
-        "finish": "of smtp and syncer: remove the old key, once the servers have the new one",
+        "name": "its name, as ./inv secrets lists it: certificate/SERVER/credentials, cloudflare/SERVER, "
+        "tls/SERVER/key.pem or ssh/SERVER",
+        "config": PLACE_HELP["config"],
+        "json": PLACE_HELP["json"],
+    },
+    positional=["name"],
+)
+def set_(context: Any, name: str, config: str = "", json_: bool = False) -> None:
+    """Keep a secret that somebody else has handed out: from standard input, or asked for."""
+    from twinmail.config import Config
+    from twinmail.deploy import given_secret
+    from twinmail.tasks import place
+
+    loaded = Config.load(place.config_file(config))
+    # Before anybody types or pastes.
+    given_secret.check_name(loaded, name)
+    store = _at(None)
+    kept = given_secret.check(loaded, name, _given(name))
+    for one in kept:
+        store.put(one.name, one.data)
+    names = [one.name for one in kept]
+    print(json.dumps({"kept": names}) if json_ else f"kept in {store.root}: {', '.join(names)}")
+
+
+@command(
+    help={
+        "what": f"one of {', '.join((*_KEYS, *_ON_SERVERS))}",
+        "finish": "of smtp and syncer: remove the old key, once the servers use the new one",
+        "force": "with --finish: also if IAM has not seen the new key used",
         **PLACE_HELP,
     },
     positional=["what"],
@@ -74,39 +104,57 @@ def rotate(
     context: Any,
     what: str,
     finish: bool = False,
+    force: bool = False,
     aws: bool = False,
     config: str = "",
     state: str = "",
     json_: bool = False,
 ) -> None:
     """Put a new secret in the place of an old one, without losing mail; doing it again completes it."""
-    if what not in (*_KEYS, *_LOCAL):
-        raise PermanentError(f"{what!r}: expected one of {', '.join((*_KEYS, *_LOCAL))}")
+    from twinmail.config import Config
+    from twinmail.tasks import place
+
+    if what not in (*_KEYS, *_ON_SERVERS):
+        raise PermanentError(f"{what!r}: expected one of {', '.join((*_KEYS, *_ON_SERVERS))}")
     if finish and what not in _KEYS:
         raise PermanentError(f"--finish: {what} has no old key that goes on working")
-    system, loaded = _open(aws, config, state)
-    done = (
-        _rotate_keys(system, loaded, what, finish) if what in _KEYS else _rotate_local(system, loaded, what)
-    )
+    if force and not finish:
+        raise PermanentError("--force: only with --finish")
+    loaded = Config.load(place.config_file(config, state))
+    deploy: list[str] = []
+    if what in _KEYS:
+        done = _rotate_keys(place.find(loaded, state, aws), loaded, what, finish, force)
+    elif not aws and (here := place.local(loaded, state)):
+        done = _rotate_local(here, loaded, what)
+    else:
+        done, deploy = _rotate_deployed(loaded, what)
     if json_:
-        print(json.dumps({"what": what, "finished": finish or what in _LOCAL, "done": done}))
+        print(json.dumps({"what": what, "finished": finish or not deploy, "done": done, "deploy": deploy}))
         return
     print("\n".join(done) or "nothing to do")
     if what in _KEYS and not finish:
         print("The old keys still work. Bring the new ones to all servers, then run:")
         print(f"  ./inv secrets rotate {what} --finish")
+    if deploy:
+        print("\n".join(("To bring it to the servers, run:", *(f"  {one}" for one in deploy))))
 
 
-def _rotate_keys(system: "Place", config: "Config", what: str, finish: bool) -> list[str]:
-    from twinmail.deploy import access_key
+def _rotate_keys(
+    system: "Place", config: "Config", what: str, finish: bool, force: bool = False
+) -> list[str]:
+    from twinmail.deploy import key_rotation
 
-    iam, store = system.session.client("iam"), _store_of(system)
+    if system.state is not None:
+        raise PermanentError(
+            f"{what}: the local system makes its keys at each start; for the one in AWS say --aws"
+        )
+    iam, store = system.session.client("iam"), _at(None)
     lines = []
-    for owner in access_key.owners(config, what):
+    for owner in key_rotation.owners(config, what):
         if finish:
-            removed = access_key.finish(iam, store, owner)
+            removed = key_rotation.finish(iam, store, owner, force)
             lines += [f"{owner.secret}: removed, and of no use from now on: {one}" for one in removed]
-        elif access_key.begin(iam, store, owner):
+        elif key_rotation.begin(iam, store, owner):
             lines.append(f"{owner.secret}: new key")
         else:
             lines.append(f"{owner.secret}: the new key is there already")
@@ -118,8 +166,7 @@ def _rotate_local(system: "Place", config: "Config", what: str) -> list[str]:
     from twinmail import durable_file
     from twinmail.local import pki, webmail
 
-    if system.state is None:
-        raise PermanentError(f"{what}: is made on the server itself; docs/secrets.md says how it is replaced")
+    assert system.state is not None
     lines = []
     for name, server in config.servers.items():
         parts = webmail.folder(system.state, name)
@@ -136,30 +183,37 @@ def _rotate_local(system: "Place", config: "Config", what: str) -> list[str]:
     return lines
 
 
-def _open(aws: bool, config: str, state: str) -> "tuple[Place, Config]":
-    from twinmail.config import Config
-    from twinmail.tasks import place
+def _rotate_deployed(config: "Config", what: str) -> tuple[list[str], list[str]]:
+    """Of production: what was done, and the commands that bring it to the servers."""
+    from twinmail.deploy import server_rotation
 
-    loaded = Config.load(place.config_file(config, state))
-    return place.find(loaded, state, aws), loaded
-
-
-def _store_of(system: "Place") -> "SecretStore":
-    """Where the secrets of *system* are: those of this machine are never mixed with production's."""
-    return _at(None if system.state is None else system.state.root)
+    rotated = server_rotation.rotate(config, _at(None), what)
+    return (
+        [f"{one.server}: {one.text}" for one in rotated],
+        list(dict.fromkeys(one.deploy for one in rotated if one.deploy)),
+    )
 
 
-def _store(state: str | None) -> "SecretStore":
-    """The same, without asking whether it runs: *state* is the folder, empty for the usual, None for AWS."""
-    return _at(Path(state) if state else None)
+def _given(name: str) -> bytes:
+    """What somebody types, pastes or pipes."""
+    from twinmail.deploy import given_secret
+
+    if not sys.stdin.isatty():
+        return sys.stdin.buffer.read()
+    if name.endswith("/credentials"):
+        key = input("Access key ID: ").strip()
+        return given_secret.aws_credentials(key, getpass.getpass("Secret access key: ").strip())
+    print(f"Paste {given_secret.form(name)}, then press Ctrl-D:", file=sys.stderr, flush=True)
+    return sys.stdin.buffer.read()
 
 
 def _at(root: Path | None) -> "SecretStore":
+    """The secrets of the system in the state folder *root*; None is production."""
     from twinmail.secret_store import SecretStore
     from twinmail.tasks.config import PROJECT
 
     return SecretStore((root or PROJECT / ".twinmail") / "secrets")
 
 
-collection = Collection("secrets", rotate)
+collection = Collection("secrets", rotate, set_)
 collection.add_task(list_, default=True)

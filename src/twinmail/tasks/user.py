@@ -202,8 +202,9 @@ def _with_mailbox(file: "ConfigFile", name: str, addresses: list[str], full_name
 def _end_sending(system: "Place", config: "Config", name: str) -> None:
     """Remove the SMTP credentials of *name*: IAM removes no user that has any."""
     from twinmail import smtp_credentials
+    from twinmail.access_key import NoUser
 
-    with suppress(smtp_credentials.SmtpCredentialsError):  # the stack has not made its user yet
+    with suppress(NoUser, smtp_credentials.SmtpCredentialsError):  # the stack has not made its user yet
         smtp_credentials.revoke(system.session.client("iam"), config, name)
 
 

@@ -20,7 +20,9 @@ $config = [];
 
 // The volume
 $config['db_dsnw'] = 'sqlite:////var/lib/twinmail/roundcube.db?mode=0600';
-$config['des_key'] = trim((string) file_get_contents('/var/lib/twinmail/des_key'));
+// Its own, made at the first start, unless it was given one.
+$key = is_file('/etc/twinmail/des_key') ? '/etc/twinmail/des_key' : '/var/lib/twinmail/des_key';
+$config['des_key'] = trim((string) file_get_contents($key));
 $config['cipher_method'] = 'AES-256-CBC';
 $config['temp_dir'] = '/var/lib/twinmail/temp/';
 $config['temp_dir_ttl'] = '12h';

@@ -1,0 +1,148 @@
+"""Secrets that others hand out and an operator brings: looked at before they are kept.
+
+What is damaged here is told here, and not by a server that does not start.
+"""
+
+import configparser
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+from twinmail.certificate import pair
+from twinmail.certificate.place import CERTIFICATE, KEY
+from twinmail.certificate.validity import Unreadable
+from twinmail.config import Config
+from twinmail.errors import PermanentError
+
+
+class NotASecret(PermanentError):
+    """What was given is not what the name calls for."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is to be kept, and where."""
+
+    name: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of secrets, ``SERVER`` in its name; *reads* returns what is kept, by name."""
+
+    name: str
+    form: str
+    reads: Callable[[str, bytes], tuple[Given, ...]]
+
+
+def form(name: str) -> str:
+    """What is expected of the secret *name*, which `check_name` has passed."""
+    return next(one.form for one in _KINDS if _server(one, name))
+
+
+def check_name(config: Config, name: str) -> None:
+    """See that the secret *name* is one that people bring.
+
+    Raises:
+        NotASecret: it is not, or there is no such server.
+    """
+    servers = [server for one in _KINDS if (server := _server(one, name))]
+    if not servers:
+        known = "\n".join(f"  {one.name}: {one.form}" for one in _KINDS)
+        raise NotASecret(
+            f"secret {name}: is not brought by hand; ./inv secrets says how it is made. These are:\n{known}"
+        )
+    if servers[0] not in config.servers:
+        raise NotASecret(
+            f"secret {name}: no server {servers[0]!r}; expected one of {', '.join(config.servers)}"
+        )
+
+
+def check(config: Config, name: str, data: bytes) -> tuple[Given, ...]:
+    """What is kept of *data*, which was given as the secret *name*.
+
+    Raises:
+        NotASecret: see `check_name`; or *data* is damaged, or something else.
+    """
+    check_name(config, name)
+    kind = next(one for one in _KINDS if _server(one, name))
+    try:
+        return kind.reads(name, data)
+    except (ValueError, KeyError, TypeError, configparser.Error, Unreadable, UnsupportedAlgorithm):
+        # Not the reason: parsers quote what they read.
+        raise NotASecret(f"secret {name}: expected {kind.form}; nothing was kept") from None
+
+
+def aws_credentials(key: str, secret: str) -> bytes:
+    """An AWS credentials file, as the SDKs read it."""
+    return f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n".encode("ascii")
+
+
+def _server(kind: _Kind, name: str) -> str:
+    """The server that *name* is of; empty if it is not of *kind*."""
+    before, _, after = kind.name.partition("SERVER")
+    server = name.removeprefix(before).removesuffix(after)
+    return server if name == f"{before}{server}{after}" and "/" not in server else ""
+
+
+def _credentials(name: str, data: bytes) -> tuple[Given, ...]:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(data.decode("ascii"))
+    key, secret = (parser["default"][f"aws_{one}"].strip() for one in ("access_key_id", "secret_access_key"))
+    # Keys of a session end within hours; a server would work today and not tomorrow.
+    if not key.startswith("AKIA") or not secret or "aws_session_token" in parser["default"]:
+        raise ValueError
+    return (Given(name, aws_credentials(key, secret)),)
+
+
+def _tunnel(name: str, data: bytes) -> tuple[Given, ...]:
+    document = json.loads(data)
+    if not all(isinstance(document[one], str) for one in ("AccountTag", "TunnelSecret", "TunnelID")):
+        raise ValueError
+    return (Given(name, data),)
+
+
+def _pair(name: str, data: bytes) -> tuple[Given, ...]:
+    folder = name.rpartition("/")[0]
+    # In whichever order they come.
+    certificates: list[bytes] = []
+    keys: list[bytes] = []
+    rest = data
+    while b"-----BEGIN " in rest:
+        block, _, rest = rest[rest.index(b"-----BEGIN ") :].partition(b"\n-----END ")
+        label, _, rest = rest.partition(b"-----")
+        whole = block + b"\n-----END " + label + b"-----\n"
+        (certificates if label == b"CERTIFICATE" else keys).append(whole)
+    (key,) = keys
+    found = pair.load(b"".join(certificates), key)
+    return (Given(f"{folder}/{KEY}", found.key), Given(f"{folder}/{CERTIFICATE}", found.chain))
+
+
+def _ssh(name: str, data: bytes) -> tuple[Given, ...]:
+    load_ssh_private_key(data, password=None)
+    return (Given(name, data),)
+
+
+_KINDS = (
+    _Kind(
+        "certificate/SERVER/credentials",
+        "an AWS credentials file: [default] with the aws_access_key_id (AKIA…) and the aws_secret_access_key "
+        "of an IAM user",
+        _credentials,
+    ),
+    _Kind(
+        "cloudflare/SERVER",
+        "the JSON that cloudflared tunnel create wrote: AccountTag, TunnelID and TunnelSecret",
+        _tunnel,
+    ),
+    _Kind(
+        f"tls/SERVER/{KEY}",
+        "a certificate with its chain and its private key, all PEM, one after the other",
+        _pair,
+    ),
+    _Kind("ssh/SERVER", "a private key of OpenSSH without a passphrase", _ssh),
+)
