@@ -1,0 +1,1 @@
+"""Bringing an older account in: from another server or from files, once, into the log."""
