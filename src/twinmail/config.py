@@ -163,6 +163,20 @@ class Config:
         """Name of the SNS topic that announces what became of sent mail."""
         return f"{self.stack}-outgoing"
 
+    @property
+    def alarm_topic(self) -> str:
+        """Name of the SNS topic that alarms notify."""
+        return f"{self.stack}-alarms"
+
+    def mail_from(self, domain: str) -> str:
+        """The domain of the envelope sender of what is sent from *domain*: SES takes the bounces there."""
+        return f"{self.dns.mail_from}.{domain}"
+
+    @property
+    def operator_is_here(self) -> bool:
+        """Whether the operator reads mail on the very system that it is to be told about."""
+        return self.operator is not None and self.operator.lower().rpartition("@")[2] in self.domains
+
     def smtp_user(self, mailbox: str) -> str:
         """Name of the IAM user whose access keys are the SMTP credentials of *mailbox*."""
         return f"{self.stack}-smtp-{mailbox}"

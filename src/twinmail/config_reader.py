@@ -55,6 +55,11 @@ class Reader:
         retention = production.retention(document.get("retention", {}))
         dns = production.dns(document.get("dns", {}))
         usage = production.usage(document.get("usage", {}))
+        names = {*domains, *(one.host.lower() for one in servers.values())}
+        for domain in domains:
+            if (taken := f"{dns.mail_from}.{domain}") in names:
+                # Its MX record leads to SES alone.
+                self._problem("dns.mail_from", f"{taken} is a domain or a server; expected a label not in use")
         if self.problems:
             raise ConfigError(self.source, self.problems)
         return Config(

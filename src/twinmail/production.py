@@ -42,11 +42,13 @@ class Dns:
         route53: whether Route 53 has the zones, so that records can be written.
         failover: whether ``imap.<domain>`` answers with the first healthy server, which costs a health check.
         dmarc: what receivers are asked to do with mail that only pretends to be ours.
+        mail_from: label of the subdomain of each domain that SES names as envelope sender.
     """
 
     route53: bool = True
     failover: bool = False
     dmarc: str = "quarantine"
+    mail_from: str = "bounce"
 
 
 @dataclass(frozen=True)

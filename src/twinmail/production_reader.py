@@ -25,6 +25,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _BLUEPRINT = re.compile(r"(debian|ubuntu)_[0-9_]{1,8}")
 _ZONE = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9][a-z]")
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # A context may have an account's whole ARN, an address or a path for a name.
 _CONTEXT = re.compile(r"[^\s]{0,253}")
 _CLASS = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?")
@@ -76,6 +77,7 @@ class ProductionReader:
             self._switch("dns.route53", table, Dns.route53),
             self._switch("dns.failover", table, Dns.failover),
             dmarc,
+            self._text("dns.mail_from", table, Dns.mail_from, _LABEL, "a label such as bounce"),
         )
 
     def usage(self, value: Any) -> Usage:

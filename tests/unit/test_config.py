@@ -123,6 +123,11 @@ def test_production_has_defaults_and_a_server_runs_in_one_place() -> None:
         ('addresses = "192.0.2.1"', "servers.primary.addresses: expected a list of strings, got '192.0.2.1'"),
         ('[dns]\ndmarc = "yes"', "dns.dmarc: expected none or quarantine or reject, got 'yes'"),
         ("[dns]\nfailover = 1", "dns.failover: expected true or false, got 1"),
+        ('[dns]\nmail_from = "a.b"', "dns.mail_from: expected a label such as bounce, got 'a.b'"),
+        (
+            '[dns]\nmail_from = "primary"',
+            "dns.mail_from: primary.example.org is a domain or a server; expected a label not in use",
+        ),
         ("[budget]\nmonth_usd = 0", "budget.month_usd: expected a number 0.01 to 100000, got 0"),
         ("[budget]\nvat_percent = true", "budget.vat_percent: expected a number 0 to 100, got True"),
         ("[usage]\nmessages_in = -1", "usage.messages_in: expected a whole number 0 to 100000000, got -1"),
@@ -145,6 +150,20 @@ def test_operator_is_an_address() -> None:
     assert Config.parse('operator = "ann@example.org"\n' + GOOD).operator == "ann@example.org"
     with pytest.raises(ConfigError, match="operator: expected an address that you read, got 'ann'"):
         Config.parse('operator = "ann"\n' + GOOD)
+
+
+def test_operator_who_reads_mail_here_is_known() -> None:
+    def here(address: str) -> bool:
+        return Config.parse(f'operator = "{address}"\n' + GOOD).operator_is_here
+
+    assert here("ann@EXAMPLE.org") and not here("ann@example.com")
+    assert not Config.parse(GOOD).operator_is_here
+
+
+def test_bounces_go_to_a_subdomain_of_each_domain() -> None:
+    assert Config.parse(GOOD).mail_from("example.net") == "bounce.example.net"
+    other = Config.parse(f'{GOOD}[dns]\nmail_from = "return"\n')
+    assert other.mail_from("example.org") == "return.example.org"
 
 
 def test_committed_example_is_valid() -> None:
