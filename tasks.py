@@ -16,8 +16,10 @@ from twinmail.tasks import (
     config,
     cost,
     deploy,
+    import_,
     lock,
     push,
+    rehearse,
     search,
     secrets,
     send,
@@ -45,9 +47,11 @@ for task in (
     bench.bench,
     build.build,
     push.push,
+    rehearse.rehearse,
     lock.lock,
     config.config,
     client.client_profile,
+    import_.import_,
 ):
     namespace.add_task(task)
 for group in (

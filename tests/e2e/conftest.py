@@ -34,6 +34,7 @@ def configuration() -> str:
         # Of clients that copy within a folder, where two messages then share a GUID.
         "clients": ["clients@example.org"],
         "stress": ["stress@example.org"],
+        "imported": ["imported@example.org"],
         **{name: [f"{name}@example.org"] for name in CROWD},
     }
     tables = "\n".join(

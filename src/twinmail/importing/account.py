@@ -75,6 +75,7 @@ class ImapAccount:
         self._wait = wait
         self._now = now
         self._client: Any = None
+        self._was_there = False
 
     def close(self) -> None:
         """Log out."""
@@ -270,10 +271,12 @@ class ImapAccount:
         if client is not None:
             with suppress(OSError, IMAPClientError):
                 client.shutdown()
+        problem = f"{self._login}: {str(error) or type(error).__name__}"
+        if not self._was_there:
+            raise SourceBroken(f"{problem}; check host and port (IMAP inside TLS, usually {PORT})") from error
         if failures >= _ATTEMPTS:
             raise SourceAway(
-                f"{self._login}: {str(error) or type(error).__name__}; {failures} times in a row; "
-                "what was imported stays: run the same command again"
+                f"{problem}; {failures} times in a row; what was imported stays: run the same command again"
             ) from error
         self._wait(_PAUSE * failures)
 
@@ -305,6 +308,7 @@ class ImapAccount:
             if "[UNAVAILABLE]" in str(error):
                 raise imaplib.IMAP4.abort(str(error)) from error
             raise SourceBroken(f"{login}: login refused: {error}") from error
+        self._was_there = True
         return client
 
 
