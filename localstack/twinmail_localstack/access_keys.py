@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from localstack.runtime import hooks
-from moto.iam.models import AccessKey, IAMBackend
+from moto.core.utils import utcnow
+from moto.iam.models import AccessKey, AccessKeyLastUsed, IAMBackend, iam_backends
 
 from twinmail_localstack import settings
 
@@ -61,9 +62,27 @@ def record(backend: Any, user_name: str) -> None:
     save(path, {name: keys for name, keys in kept.items() if keys})
 
 
+def note_use(access_key: str, service: str, region: str) -> None:
+    """Let IAM know that *access_key* has signed a request; LocalStack itself says so of some services."""
+    for partitions in list(iam_backends.values()):
+        for backend in list(partitions.values()):
+            if key := backend.access_keys.get(access_key):
+                key.last_used = AccessKeyLastUsed(timestamp=utcnow(), service=service, region=region)
+
+
+def _use(chain: Any, context: Any, response: Any) -> None:
+    authorization = context.request.headers.get("Authorization", "")
+    access_key = authorization.partition("Credential=")[2].partition("/")[0]
+    if access_key and context.service_operation is not None:
+        note_use(access_key, context.service_operation.service, context.region or "")
+
+
 @hooks.on_infra_start()  # type: ignore[untyped-decorator]
 def keep_access_keys() -> None:
-    """Follow the operations that change keys."""
+    """Follow the operations that change keys, and the requests that are signed with them."""
+    from localstack.aws import handlers
+
+    handlers.run_custom_response_handlers.append(_use)
     create_user, changes = IAMBackend.create_user, ("create_access_key", "update_access_key")
     delete_key = IAMBackend.delete_access_key_by_name
 

@@ -23,6 +23,7 @@ from localstack.runtime import hooks
 
 from twinmail.smtp_credentials import smtp_password
 from twinmail_localstack import settings
+from twinmail_localstack.access_keys import note_use
 from twinmail_localstack.callers import caller_of
 from twinmail_localstack.dispatch import dispatch
 from twinmail_localstack.outbox import outbox
@@ -43,6 +44,8 @@ class Login:
             return Response(status=403)
         expected = smtp_password(caller.secret, settings.current().region)
         right = hmac.compare_digest(expected.encode(), str(given["password"]).encode())
+        if right:
+            note_use(str(given["user"]), "ses", settings.current().region)
         return Response(status=204 if right else 403)
 
 

@@ -1,5 +1,6 @@
 """The access keys of an IAM user: what IAM is asked about them, and what its refusals mean."""
 
+import configparser
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -35,6 +36,29 @@ class NewKey:
 
     id: str
     secret: str = field(repr=False)
+
+    def to_file(self) -> bytes:
+        """An AWS credentials file, as the SDKs read it."""
+        text = f"[default]\naws_access_key_id = {self.id}\naws_secret_access_key = {self.secret}\n"
+        return text.encode("ascii")
+
+    @classmethod
+    def from_file(cls, data: bytes) -> "NewKey":
+        """The key in an AWS credentials file.
+
+        Raises:
+            ValueError: there is none in it, or one of a session, which ends within hours.
+        """
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read_string(data.decode("ascii"))
+            found = parser["default"]
+            key = cls(found["aws_access_key_id"].strip(), found["aws_secret_access_key"].strip())
+        except (configparser.Error, KeyError) as error:
+            raise ValueError("expected a default profile with a key") from error
+        if not key.id or not key.secret or "aws_session_token" in found:
+            raise ValueError("expected the key of a user")
+        return key
 
 
 @dataclass(frozen=True)

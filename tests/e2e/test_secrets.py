@@ -5,9 +5,11 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.e2e.conftest import SERVERS, Running
 from tests.image.webmail_client import WebmailClient
+from tests.secret_search import Secrets, kept_in, values
 from twinmail.local import webmail
 from twinmail.local.state import LOOPBACK
 from twinmail.runtime.interface import UID
@@ -72,3 +74,60 @@ def test_a_new_des_key_ends_sessions_of_the_webmail_only(running: Running) -> No
     assert found.st_mode & 0o777 == 0o600 and (found.st_uid == UID or running.state.root.owner() != "root")
     again = WebmailClient(running.system.ports["backup-webmail"], running.system.ca, "127.0.1.10")
     assert "task-mail" in again.log_in("bob@example.org", running.passwords["bob"]).text
+
+
+def secrets_of(running: Running) -> Secrets:
+    """Everything that this system keeps secret."""
+    root = running.state.root
+    found = [one.encode() for one in running.passwords.values()]
+    found += kept_in(root / "access-keys")
+    for pattern in ("**/relay-secret", "**/smtp.json", "**/des_key", "**/key.pem", "tls/ca-key.pem"):
+        files = list(root.glob(pattern))
+        assert files, pattern
+        found += [one for path in files for one in values(path.read_bytes())]
+    return Secrets(found)
+
+
+def function_logs(running: Running) -> bytes:
+    logs = running.system.session().client("logs")
+    groups = [one["logGroupName"] for one in logs.describe_log_groups()["logGroups"]]
+    assert groups
+    pages = (
+        page
+        for name in groups
+        for page in logs.get_paginator("filter_log_events").paginate(logGroupName=name)
+    )
+    return "\n".join(event["message"] for page in pages for event in page["events"]).encode()
+
+
+def test_no_log_and_no_environment_shows_a_secret(running: Running) -> None:
+    known = secrets_of(running)
+    # Somebody logs in by each way, and is refused by each.
+    for password in (running.passwords["bob"], running.passwords["ann"]):
+        WebmailClient(running.system.ports["backup-webmail"], running.system.ca, "127.0.1.11").log_in(
+            "bob@example.org", password
+        )
+    told = {f"log of {name}": one.logs() for name, one in running.system.containers.items()}
+    assert all(told.values()) and {"localstack", "edge", "backup-relay"} <= {one[7:] for one in told}
+    told |= {
+        str(path): path.read_bytes() for path in (running.state.root / "log").rglob("*") if path.is_file()
+    }
+    told["logs of functions"] = function_logs(running)
+    for name, container in running.system.containers.items():
+        # What `docker inspect` shows, where there is an engine.
+        if (inner := getattr(container, "_container", None)) is not None:
+            inner.reload()
+            told[f"inspection of {name}"] = json.dumps(inner.attrs).encode()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            told[str(path)] = path.read_bytes() + path.with_name("cmdline").read_bytes()
+        except OSError:
+            continue  # it has ended, or is somebody else's
+    found = {}
+    for name, octets in told.items():
+        hits = known.found(octets)
+        # The keys that an operator's shell has are nobody's here.
+        hits = [one for one in hits if one.startswith("secret ")] if name.startswith("/proc") else hits
+        if hits:
+            found[name] = hits
+    assert found == {}

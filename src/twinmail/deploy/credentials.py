@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinmail import smtp_credentials
-from twinmail.access_key import LIMIT, AccessKeys
+from twinmail.access_key import LIMIT, AccessKeys, NewKey
 from twinmail.config import Config
 from twinmail.deploy import server_files
 from twinmail.errors import PermanentError
 from twinmail.secret_store import SecretStore
-
-_FORM = "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n"
 
 
 class NoCredentials(PermanentError):
@@ -51,7 +49,7 @@ def every(config: Config) -> tuple[Needed, ...]:
         return json.dumps({"user": key, "password": password}).encode("ascii")
 
     def shared(key: str, secret: str) -> bytes:
-        return _FORM.format(key, secret).encode("ascii")
+        return NewKey(key, secret).to_file()
 
     found: dict[str, Needed] = {}
     for server in config.servers:

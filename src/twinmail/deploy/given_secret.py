@@ -3,7 +3,6 @@
 What is damaged here is told here, and not by a server that does not start.
 """
 
-import configparser
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
+from twinmail.access_key import NewKey
 from twinmail.certificate import pair
 from twinmail.certificate.place import CERTIFICATE, KEY
 from twinmail.certificate.validity import Unreadable
@@ -72,14 +72,9 @@ def check(config: Config, name: str, data: bytes) -> tuple[Given, ...]:
     kind = next(one for one in _KINDS if _server(one, name))
     try:
         return kind.reads(name, data)
-    except (ValueError, KeyError, TypeError, configparser.Error, Unreadable, UnsupportedAlgorithm):
+    except (ValueError, KeyError, TypeError, Unreadable, UnsupportedAlgorithm):
         # Not the reason: parsers quote what they read.
         raise NotASecret(f"secret {name}: expected {kind.form}; nothing was kept") from None
-
-
-def aws_credentials(key: str, secret: str) -> bytes:
-    """An AWS credentials file, as the SDKs read it."""
-    return f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n".encode("ascii")
 
 
 def _server(kind: _Kind, name: str) -> str:
@@ -90,13 +85,10 @@ def _server(kind: _Kind, name: str) -> str:
 
 
 def _credentials(name: str, data: bytes) -> tuple[Given, ...]:
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read_string(data.decode("ascii"))
-    key, secret = (parser["default"][f"aws_{one}"].strip() for one in ("access_key_id", "secret_access_key"))
-    # Keys of a session end within hours; a server would work today and not tomorrow.
-    if not key.startswith("AKIA") or not secret or "aws_session_token" in parser["default"]:
+    key = NewKey.from_file(data)
+    if not key.id.startswith("AKIA"):
         raise ValueError
-    return (Given(name, aws_credentials(key, secret)),)
+    return (Given(name, key.to_file()),)
 
 
 def _tunnel(name: str, data: bytes) -> tuple[Given, ...]:

@@ -5,11 +5,11 @@ the servers have the new one, and is then removed (`finish`). A note beside the 
 go, so that a step which was interrupted is completed by doing it again: no key is lost, none is left behind.
 """
 
-import configparser
 import json
+from contextlib import suppress
 from typing import Any
 
-from twinmail.access_key import AccessKeys
+from twinmail.access_key import AccessKeys, NewKey
 from twinmail.config import Config
 from twinmail.deploy import credentials
 from twinmail.deploy.credentials import Needed
@@ -81,17 +81,11 @@ def finish(iam: Any, store: SecretStore, owner: Needed, force: bool = False) -> 
 
 def key_id(secret: bytes | None) -> str:
     """The id of the key in *secret*; empty if there is none, or it is damaged."""
-    text = (secret or b"").decode("utf-8", "replace")
-    try:
-        return str(json.loads(text)["user"])
-    except (ValueError, KeyError, TypeError):
-        pass
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(text)
-        return parser.get("default", "aws_access_key_id")
-    except configparser.Error:
-        return ""
+    with suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(secret or b"")["user"])
+    with suppress(ValueError):
+        return NewKey.from_file(secret or b"").id
+    return ""
 
 
 def _here(keys: AccessKeys, store: SecretStore, owner: Needed) -> tuple[str, list[str]]:

@@ -4,7 +4,6 @@ What is in git says how a server runs in a cluster; this says which one. It hold
 a folder that nobody else reads, and never committed.
 """
 
-import configparser
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from twinmail.access_key import NewKey
 from twinmail.certificate import names as certificate_names
 from twinmail.certificate.place import CERTIFICATE, KEY
 from twinmail.config import FILE, Config
@@ -176,7 +176,7 @@ def _generators(files: Sequence[ServerFile], request: Request) -> dict[str, Any]
         maps.append({"name": f"{NAME}-tunnel", "files": ["tunnel/config.yaml"]})
     if request.dns:
         secrets.append(
-            {"name": f"{NAME}-route53", "files": [f"dns/{one}" for one in _KEYS.values()], **_LIVE}
+            {"name": f"{NAME}-route53", "files": [f"dns/{_KEY_ID}", f"dns/{_SECRET_KEY}"], **_LIVE}
         )
     return {"configMapGenerator": maps, "secretGenerator": secrets}
 
@@ -237,11 +237,10 @@ def _patches(request: Request, components: Sequence[str]) -> list[dict[str, Any]
     return patches
 
 
-# Names of AWS's credentials file, and of the Secret's keys.
-_KEYS = {"aws_access_key_id": "access-key-id", "aws_secret_access_key": "secret-access-key"}
+_KEY_ID, _SECRET_KEY = "access-key-id", "secret-access-key"
 _ROUTE53_SECRETS = {
-    "accessKeyIDSecretRef": {"name": f"{NAME}-route53", "key": _KEYS["aws_access_key_id"]},
-    "secretAccessKeySecretRef": {"name": f"{NAME}-route53", "key": _KEYS["aws_secret_access_key"]},
+    "accessKeyIDSecretRef": {"name": f"{NAME}-route53", "key": _KEY_ID},
+    "secretAccessKeySecretRef": {"name": f"{NAME}-route53", "key": _SECRET_KEY},
 }
 
 
@@ -255,15 +254,14 @@ def _patch(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dns_files(request: Request) -> dict[str, bytes]:
-    parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(request.dns.decode())
-        return {f"dns/{key}": parser["default"][name].encode() for name, key in _KEYS.items()}
-    except (UnicodeDecodeError, configparser.Error, KeyError) as error:
+        found = NewKey.from_file(request.dns)
+    except ValueError as error:
         raise NotForKubernetes(
             f"server {request.server}: secret certificate/{request.server}/credentials: expected an AWS "
             f"credentials file with a default profile: {error}"
         ) from error
+    return {f"dns/{_KEY_ID}": found.id.encode(), f"dns/{_SECRET_KEY}": found.secret.encode()}
 
 
 def _tunnel_files(request: Request) -> dict[str, bytes]:

@@ -10,8 +10,11 @@ from twinmail.runtime.interface import ContainerSpec, Mount
 
 # LocalStack takes any credentials; these select its default account.
 ACCESS_KEY = SECRET_KEY = "test"
+ANYBODY: Mapping[str, str] = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+"""The credentials of whoever is nobody in particular."""
 
 CONFIG_IN_CONTAINER = "/etc/twinmail/twinmail.toml"
+SECRETS_IN_CONTAINER = "/etc/twinmail-secrets"
 MAIL_IN_CONTAINER = "/var/mail/twinmail"
 LEDGER_IN_CONTAINER = "/var/lib/twinmail"
 
@@ -19,8 +22,7 @@ LEDGER_IN_CONTAINER = "/var/lib/twinmail"
 def aws_environment(region: str, endpoint: str) -> Mapping[str, str]:
     """The standard variables of the AWS SDKs: all that a container is told about where it runs."""
     return {
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        **ANYBODY,
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         "AWS_ENDPOINT_URL": endpoint,

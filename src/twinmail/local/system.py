@@ -18,7 +18,7 @@ from twinmail.local import access_keys, accounts, cloud, deployment, dovecot, pk
 from twinmail.local.interruption import uninterrupted
 from twinmail.local.readiness import greets, http_ok, knows_accounts
 from twinmail.local.state import LOOPBACK, Description, Ports, State, choose_ports
-from twinmail.runtime.interface import Container, ContainerSpec, Exited, Runtime
+from twinmail.runtime.interface import Container, ContainerSpec, Exited, Mount, Runtime
 
 Say = Callable[[str], None]
 
@@ -102,6 +102,12 @@ class LocalSystem:
         for server in self.webmails:
             self.wait_for_webmail(server)
         self.describe().save(self.state)
+
+    def start_cloud(self) -> None:
+        """Start LocalStack alone, with nothing deployed; raises as `start` does."""
+        self._prepare()
+        self.start_localstack()
+        self.wait_for_localstack()
 
     def stop(self) -> None:
         """Stop everything, LocalStack last, so that nobody misses it on the way; state folders stay."""
@@ -247,9 +253,13 @@ class LocalSystem:
 
     def _acting_as(self, user: str, spec: ContainerSpec) -> ContainerSpec:
         """*spec* with the access key of the IAM user *user*."""
-        key = access_keys.ensure(self.state, self.session().client("iam"), user)
-        own = {"AWS_ACCESS_KEY_ID": key.id, "AWS_SECRET_ACCESS_KEY": key.secret}
-        return replace(spec, environment={**spec.environment, **own})
+        folder = access_keys.ensure(self.state, self.session().client("iam"), user)
+        self.runtime.prepare_volume(folder)
+        # A file, as in production: anybody who may look at containers sees their environment.
+        own = {"AWS_SHARED_CREDENTIALS_FILE": f"{services.SECRETS_IN_CONTAINER}/{access_keys.CREDENTIALS}"}
+        others = {name: text for name, text in spec.environment.items() if name not in services.ANYBODY}
+        mount = Mount(folder, services.SECRETS_IN_CONTAINER, read_only=True)
+        return replace(spec, environment={**others, **own}, mounts=(*spec.mounts, mount))
 
     def session(self) -> Any:
         """A session whose clients talk to LocalStack; production code is handed such clients."""

@@ -196,13 +196,14 @@ def _rotate_deployed(config: "Config", what: str) -> tuple[list[str], list[str]]
 
 def _given(name: str) -> bytes:
     """What somebody types, pastes or pipes."""
+    from twinmail.access_key import NewKey
     from twinmail.deploy import given_secret
 
     if not sys.stdin.isatty():
         return sys.stdin.buffer.read()
     if name.endswith("/credentials"):
         key = input("Access key ID: ").strip()
-        return given_secret.aws_credentials(key, getpass.getpass("Secret access key: ").strip())
+        return NewKey(key, getpass.getpass("Secret access key: ").strip()).to_file()
     print(f"Paste {given_secret.form(name)}, then press Ctrl-D:", file=sys.stderr, flush=True)
     return sys.stdin.buffer.read()
 
