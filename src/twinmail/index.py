@@ -2,14 +2,18 @@
 
 Key schema: ``mailbox`` (partition) and ``position`` (sort: ``<arrival time>#<ses-id>``), and an index by
 ``ses_id``. Beside the items of mailboxes there is one *claim* a message: partition ``ses#<ses-id>``. Whoever
-puts it first fixes the name of the manifest entry for all retries and concurrent duplicates.
+puts it first fixes the name of the manifest entry for all retries and concurrent duplicates. A message that
+could not be read or indexed is *parked*: delivered, and remembered with the reason in a partition of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from botocore.exceptions import ParamValidationError
+
+from twinmail.errors import PermanentError
 from twinmail.field_text import TEXT_LIMIT
 from twinmail.manifest import Delivery, Entry
 from twinmail.message import Metadata
@@ -18,8 +22,30 @@ CLAIM = "claim"
 UNROUTED = "#unrouted"
 """Partition of messages that no mailbox gets; no mailbox can have this name."""
 
+PARKED = "#parked"
+"""Partition of messages that were delivered without being read or indexed; no mailbox's name either."""
+
 _CONFLICT = "ConditionalCheckFailedException"
+_REFUSED = ("ValidationException", "ItemCollectionSizeLimitExceededException", "SerializationException")
 _NEW = "attribute_not_exists(mailbox)"
+
+
+class IndexRefused(PermanentError):
+    """The table never takes this item."""
+
+
+@dataclass(frozen=True)
+class Parked:
+    """A message that was delivered as it is, because something about it could not be processed.
+
+    Attributes:
+        arrived: when SES accepted it, UTC.
+        reason: what failed, and how.
+    """
+
+    ses_id: str
+    arrived: datetime
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -50,9 +76,40 @@ class Index:
         return self.claimed(ses_id) or old
 
     def add(self, entry: Entry, placements: Sequence[Delivery], metadata: Metadata, reason: str) -> None:
-        """Add the items of *entry*; those that exist stay as they are, so a replay changes nothing."""
+        """Add the items of *entry*; those that exist stay as they are, so a replay changes nothing.
+
+        Raises:
+            IndexRefused: DynamoDB never takes one of them.
+        """
         for item in items(entry, placements, metadata, reason):
             self._put(item, _NEW)
+
+    def park(self, parked: Parked) -> None:
+        """Remember a message that was not processed as others are; the first reason stays.
+
+        Raises:
+            IndexRefused: DynamoDB never takes it.
+        """
+        item = {
+            "mailbox": {"S": PARKED},
+            "position": {"S": position(parked.arrived, parked.ses_id)},
+            "ses_id": {"S": parked.ses_id},
+            "arrived": {"S": parked.arrived.astimezone(UTC).isoformat(timespec="milliseconds")},
+            "reason": {"S": _bounded(parked.reason) or "not known"},
+        }
+        self._put(item, _NEW)
+
+    def parked(self) -> Iterator[Parked]:
+        """What was parked, the newest first."""
+        pages = self.client.get_paginator("query").paginate(
+            TableName=self.name,
+            KeyConditionExpression="mailbox = :parked",
+            ExpressionAttributeValues={":parked": {"S": PARKED}},
+            ScanIndexForward=False,
+        )
+        for item in (one for page in pages for one in page["Items"]):
+            arrived = datetime.fromisoformat(item["arrived"]["S"])
+            yield Parked(str(item["ses_id"]["S"]), arrived, str(item["reason"]["S"]))
 
     def _put(self, item: Mapping[str, Any], condition: str, values: Mapping[str, Any] | None = None) -> bool:
         """Put *item* if *condition* holds; say whether it did."""
@@ -60,9 +117,15 @@ class Index:
         try:
             self.client.put_item(TableName=self.name, Item=item, ConditionExpression=condition, **named)
         except self.client.exceptions.ClientError as error:
-            if error.response["Error"]["Code"] != _CONFLICT:
+            code = error.response["Error"]["Code"]
+            if code in _REFUSED:
+                raise IndexRefused(f"table {self.name}: {error}") from error
+            if code != _CONFLICT:
                 raise
             return False
+        except (ParamValidationError, UnicodeError) as error:
+            # The SDK itself refuses what cannot be sent.
+            raise IndexRefused(f"table {self.name}: {type(error).__name__}: {error}") from error
         return True
 
 

@@ -75,6 +75,7 @@ def _done(outcome: Outcome) -> Mapping[str, Any]:
     entry = outcome.entry
     if entry is None:
         return {"event": "repeated", "manifest": outcome.manifest_key}
+    parked = {"parked": outcome.parked} if outcome.parked else {}
     return {
         "event": "committed",
         "manifest": outcome.manifest_key,
@@ -82,4 +83,5 @@ def _done(outcome: Outcome) -> Mapping[str, Any]:
         "size": entry.size,
         "deliveries": [f"{one.mailbox}/{one.folder}" for one in entry.deliveries],
         "unknown": list(outcome.unknown),
+        **parked,
     }

@@ -58,6 +58,11 @@ def processed_key(ses_id: str, arrived: datetime) -> str:
     return f"{PROCESSED}{_utc(arrived):%Y/%m/%d}/{checked_ses_id(ses_id)}.eml"
 
 
+def recovered_key(ses_id: str, arrived: datetime) -> str:
+    """Key of a message whose envelope was read out of the stored message, because no event told it."""
+    return f"{PROCESSED}{_utc(arrived):%Y/%m/%d}/{checked_ses_id(ses_id)}-recovered.eml"
+
+
 def imported_key(ses_id: str, arrived: datetime, sha256: str) -> str:
     """Key of an imported message with the digest *sha256*.
 

@@ -6,13 +6,17 @@ write is repeatable, and their order is fixed:
 1. ``processed/``: the raw bytes below trace headers; the same bytes under the same key at each attempt.
 2. the claim in the index: the first attempt to put it fixes the name of the manifest entry.
 3. the items of the index, by conditional put.
-4. the manifest entry, last: an entry means that the message is complete.
+4. the manifest entry, last: an entry means that the message is complete. It is never written over.
+
+A message that cannot be read, or whose items the index never takes, is *parked*: delivered all the same, as
+SES stored it, with what is known of it from its envelope, and remembered with the reason.
 """
 
+import contextlib
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import IO, Any
@@ -20,11 +24,12 @@ from typing import IO, Any
 from twinmail import layout
 from twinmail.config import Config
 from twinmail.errors import TransientError
-from twinmail.index import UNROUTED, Index
+from twinmail.index import UNROUTED, Index, IndexRefused, Parked
 from twinmail.manifest import INBOX, JUNK, Delivery, Entry
 from twinmail.message import SCAN_BYTES, Metadata, read_metadata
 from twinmail.routing import route
 from twinmail.ses_event import Receipt
+from twinmail.time_limit import time_limit
 
 STEPS = ("received", "processed", "claimed", "indexed", "committed")
 """Points between two writes, in order; a `Checkpoint` is called at each with its name."""
@@ -39,6 +44,9 @@ An entry must not be committed much later than its name says, because the server
 so far. In between nothing is committed: the function ends after 2 minutes, so at the second age no attempt
 that used the old claim can still be running, and there is one entry. Lambda's own retries fit into the first.
 """
+
+READ_SECONDS = 20.0
+"""How long reading the metadata may take. Milliseconds are usual; the function has two minutes for all."""
 
 _CHUNK = 1024 * 1024
 _IN_MEMORY = 4 * 1024 * 1024
@@ -84,11 +92,13 @@ class Outcome:
     Attributes:
         entry: what was committed; None if an earlier attempt had, and nothing was written.
         unknown: recipients that no mailbox has.
+        parked: what could not be processed as always, or empty.
     """
 
     entry: Entry | None
     manifest_key: str
     unknown: tuple[str, ...] = ()
+    parked: str = ""
 
 
 def decide(config: Config, receipt: Receipt) -> Decision:
@@ -129,13 +139,18 @@ def _continue(step: str) -> None:
 
 @dataclass(frozen=True)
 class Processor:
-    """Processes messages with a boto3 S3 client and the index."""
+    """Processes messages with a boto3 S3 client and the index.
+
+    Args:
+        read: the metadata of a message by its first octets; whatever it raises, the message is delivered.
+    """
 
     config: Config
     s3: Any
     index: Index
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     checkpoint: Checkpoint = _continue
+    read: Callable[[bytes], Metadata] = read_metadata
 
     def process(self, receipt: Receipt) -> Outcome:
         """Bring the message of *receipt* into the log.
@@ -145,6 +160,25 @@ class Processor:
             botocore.exceptions.ClientError: a service refused or was not available; the caller's retry helps.
         """
         return self._bring(receipt, decide(self.config, receipt), self._chunks(receipt))
+
+    def recover(self, receipt: Receipt) -> Outcome:
+        """As `process`, for a *receipt* that was read out of the stored message and not told by SES.
+
+        Such a receipt may differ from the one in an event that is late. So it has an object of its own, and
+        whichever entry is written first is the message's.
+
+        Raises:
+            MessageMissing, ClaimBusy, botocore.exceptions.ClientError: as in `process`.
+        """
+        decision = decide(self.config, receipt)
+        if decision.withheld != INFECTED:
+            decision = replace(decision, key=layout.recovered_key(receipt.ses_id, receipt.arrived))
+        return self._bring(receipt, decision, self._chunks(receipt))
+
+    def committed(self, ses_id: str) -> str | None:
+        """The key of the manifest entry of *ses_id*; None if there is none yet."""
+        claimed = self.index.claimed(ses_id)
+        return claimed if claimed and self._exists(claimed) else None
 
     def add(
         self, ses_id: str, arrived: datetime, recipient: str, mailboxes: Sequence[str], message: bytes
@@ -179,7 +213,7 @@ class Processor:
         if claimed and self._exists(claimed):
             return Outcome(None, claimed)
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as body:
-            entry, metadata = self._receive(receipt, decision, chunks, body)
+            entry, start = self._receive(receipt, decision, chunks, body)
             self.checkpoint("received")
             self.s3.put_object(
                 Bucket=self.config.bucket, Key=decision.key, Body=body, ContentType="message/rfc822"
@@ -187,27 +221,50 @@ class Processor:
         self.checkpoint("processed")
         manifest_key = self._claim(receipt.ses_id, claimed)
         self.checkpoint("claimed")
-        self.index.add(entry, decision.placements, metadata, decision.withheld)
+        parked = self._add_to_index(entry, decision, start)
         self.checkpoint("indexed")
         # Last. Concurrent duplicates write these same bytes under this same key.
         committed = self._commit(manifest_key, entry)
         self.checkpoint("committed")
-        return Outcome(entry if committed else None, manifest_key, decision.unknown)
+        return Outcome(entry if committed else None, manifest_key, decision.unknown, parked)
+
+    def _add_to_index(self, entry: Entry, decision: Decision, start: bytes) -> str:
+        """Index *entry*; return what kept it from being read or indexed, or nothing.
+
+        Only what can work another time is raised: nothing else may keep the message from its mailboxes.
+        """
+        metadata, reasons = Metadata(), []
+        try:
+            with time_limit(READ_SECONDS):
+                metadata = self.read(start)
+        except Exception as error:  # noqa: BLE001  whatever it is, the same octets would raise it again
+            reasons.append(f"reading it: {type(error).__name__}: {error}")
+        bare = replace(entry, mail_from="", rcpt_to=(), verdicts={})
+        for one, found in ((entry, metadata), (bare, Metadata())):
+            try:
+                self.index.add(one, decision.placements, found, decision.withheld)
+                break
+            except IndexRefused as error:
+                reasons.append(f"indexing it: {error}")
+        reason = "; ".join(reasons)
+        if reason:
+            # A message that not even this is taken of is in the function's log, with its reason.
+            with contextlib.suppress(IndexRefused):
+                self.index.park(Parked(entry.ses_id, entry.arrived, reason))
+        return reason
 
     def _commit(self, key: str, entry: Entry) -> bool:
-        """Write *entry*, and return whether nobody else did."""
-        # Of an imported message two sources may differ, and servers may have read the first one's entry.
-        named = {"IfNoneMatch": "*"} if entry.imported else {}
+        """Write *entry*, and return whether nobody else did: servers may have read the first one."""
         try:
             self.s3.put_object(
                 Bucket=self.config.bucket,
                 Key=key,
                 Body=entry.to_bytes(),
                 ContentType="application/json",
-                **named,
+                IfNoneMatch="*",
             )
         except self.s3.exceptions.ClientError as error:
-            if not named or error.response["Error"]["Code"] != "PreconditionFailed":
+            if error.response["Error"]["Code"] != "PreconditionFailed":
                 raise
             return False
         return True
@@ -230,8 +287,11 @@ class Processor:
 
     def _receive(
         self, receipt: Receipt, decision: Decision, chunks: Iterator[bytes], body: IO[bytes]
-    ) -> tuple[Entry, Metadata]:
-        """Copy the message into *body*, trace headers first; memory does not grow with its size."""
+    ) -> tuple[Entry, bytes]:
+        """Copy the message into *body*, trace headers first; memory does not grow with its size.
+
+        The second result is its beginning.
+        """
         digest, size, start = hashlib.sha256(), 0, bytearray()
         for chunk in chunks:
             digest.update(chunk)
@@ -251,7 +311,7 @@ class Processor:
             verdicts=receipt.verdicts,
             imported=decision.imported,
         )
-        return entry, read_metadata(bytes(start))
+        return entry, bytes(start)
 
     def _chunks(self, receipt: Receipt) -> Iterator[bytes]:
         key = layout.incoming_key(receipt.ses_id)

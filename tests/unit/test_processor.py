@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import boto3
 import pytest
 import yaml
-from moto import mock_aws
 
 from tests.cloud import CONFIG
 from tests.log_contract import LogContract, Store
+from tests.moto_store import moto_store
 from tests.report_contract import ReportContract
 from twinmail.processor import CLAIM_LIFE, CLAIM_USE, trace_headers
 from twinmail.ses_event import EventError, Receipt, receipts
@@ -22,34 +21,9 @@ PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    with mock_aws():
-        s3 = boto3.client("s3", region_name=CONFIG.region)
-        s3.create_bucket(
-            Bucket=CONFIG.bucket, CreateBucketConfiguration={"LocationConstraint": CONFIG.region}
-        )
-        dynamodb = boto3.client("dynamodb", region_name=CONFIG.region)
-        dynamodb.create_table(
-            TableName=CONFIG.table,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[
-                {"AttributeName": name, "AttributeType": "S"} for name in ("mailbox", "position", "ses_id")
-            ],
-            KeySchema=[
-                {"AttributeName": "mailbox", "KeyType": "HASH"},
-                {"AttributeName": "position", "KeyType": "RANGE"},
-            ],
-            GlobalSecondaryIndexes=[
-                {
-                    "IndexName": "ses-id",
-                    "KeySchema": [{"AttributeName": "ses_id", "KeyType": "HASH"}],
-                    "Projection": {"ProjectionType": "ALL"},
-                }
-            ],
-        )
-        yield Store(CONFIG, s3, dynamodb)
+def store() -> Iterator[Store]:
+    with moto_store() as found:
+        yield found
 
 
 class TestProcessor(LogContract):

@@ -104,7 +104,7 @@ def hit(found: Iterable[Item]) -> Hit:
         mailboxes={
             text(one, "mailbox"): text(one, "folder")
             for one in every
-            if text(one, "mailbox") != UNROUTED and not text(one, "withheld")
+            if not text(one, "mailbox").startswith("#") and not text(one, "withheld")
         },
         withheld=text(first, "withheld"),
         key=text(first, "key"),

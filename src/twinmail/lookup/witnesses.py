@@ -16,7 +16,7 @@ from twinmail import layout
 from twinmail.config import Config
 from twinmail.errors import PermanentError, TwinmailError
 from twinmail.feedback import Feedback
-from twinmail.index import UNROUTED, Index
+from twinmail.index import PARKED, UNROUTED, Index
 from twinmail.lookup.criteria import text
 from twinmail.lookup.hits import Hit, hit
 from twinmail.lookup.trail import Event, Trail
@@ -114,6 +114,11 @@ class Witnesses:
                 KeyConditionExpression="ses_id = :id",
                 ExpressionAttributeValues={":id": {"S": ses_id}},
             )["Items"]
+            for one in (one for one in items if text(one, "mailbox") == PARKED):
+                self._events.append(
+                    Event(None, "index", f"parked, and delivered as it is: {text(one, 'reason')}")
+                )
+            items = [one for one in items if text(one, "mailbox") != PARKED]
             if not items:
                 return None, claimed
             boxes = [text(one, "mailbox") for one in items if text(one, "mailbox") != UNROUTED]
