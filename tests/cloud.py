@@ -7,6 +7,7 @@ region = "eu-central-1"
 stack = "tests"
 bucket = "tests-example-mail"
 domains = ["example.org", "example.net"]
+operator = "operator@example.com"
 [mailboxes.ann]
 addresses = ["ann@example.org", "*@example.net"]
 [mailboxes.bob]

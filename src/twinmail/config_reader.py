@@ -59,7 +59,9 @@ class Reader:
         for domain in domains:
             if (taken := f"{dns.mail_from}.{domain}") in names:
                 # Its MX record leads to SES alone.
-                self._problem("dns.mail_from", f"{taken} is a domain or a server; expected a label not in use")
+                self._problem(
+                    "dns.mail_from", f"{taken} is a domain or a server; expected a label not in use"
+                )
         if self.problems:
             raise ConfigError(self.source, self.problems)
         return Config(

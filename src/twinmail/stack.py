@@ -194,6 +194,11 @@ def parameters(config: Config, function: FunctionZip) -> dict[str, str]:
         "Recipients": ",".join(recipients),
         "CodeBucket": code_bucket(config),
         "CodeKey": function.key,
+        "Operator": config.operator or "",
+        "MonthUsd": f"{config.budget.month_usd:.2f}",
+        "LogDays": str(config.retention.log_days),
+        "DeletedDays": str(config.retention.deleted_days),
+        "ArchiveDays": str(config.retention.archive_days),
     }
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import yaml
@@ -31,7 +32,7 @@ def render(template: str, config: Config) -> dict[str, Any]:
         TemplateError: two names give one resource, or there are more resources than CloudFormation takes.
         SendingPolicyError: a mailbox has more addresses than its policy holds.
     """
-    document: dict[str, Any] = without_reasons(yaml.safe_load(template))
+    document: dict[str, Any] = json.loads(_parsed(template))
     metadata = document.pop("Metadata")
     ours = sending_policy.all_senders(config)
     for name in config.servers:
@@ -46,7 +47,8 @@ def render(template: str, config: Config) -> dict[str, Any]:
     for domain in config.domains:
         # By name, not by number: a domain put before another must not touch the other's identity.
         suffix = hashlib.sha256(domain.encode()).hexdigest()[:8]
-        _copy(document, metadata["PerDomain"], suffix, {"Domain": domain})
+        values = {"Domain": domain, "MailFrom": config.mail_from(domain)}
+        _copy(document, metadata["PerDomain"], suffix, values)
     for mailbox in smtp_credentials.names(config):
         webmail, suffix = mailbox == smtp_credentials.WEBMAIL, _suffix(mailbox)
         own = ours if webmail else sending_policy.senders_of(config, mailbox)
@@ -76,6 +78,12 @@ def without_reasons(node: Any) -> Any:
             if not (key == REASON and "Effect" in node)
         }
     return [without_reasons(one) for one in node] if isinstance(node, list) else node
+
+
+@cache
+def _parsed(template: str) -> str:
+    """*template* as JSON, which is read a hundred times faster, without what CloudFormation does not read."""
+    return json.dumps(without_reasons(yaml.safe_load(template)))
 
 
 def _suffix(mailbox: str) -> str:

@@ -39,7 +39,7 @@ def test_template_has_one_queue_a_server_and_one_identity_a_domain(resources: di
     kinds = [one["Type"] for one in resources.values()]
     subscriptions = [one for one in resources.values() if one["Type"] == "AWS::SNS::Subscription"]
     protocols = [one["Properties"]["Protocol"] for one in subscriptions]
-    assert sorted(protocols) == ["lambda", *["sqs"] * len(CONFIG.servers)]
+    assert sorted(protocols) == ["email", "lambda", *["sqs"] * len(CONFIG.servers)]
     assert kinds.count("AWS::SES::EmailIdentity") == len(CONFIG.domains)
     assert "${Server}" not in json.dumps(resources) and "${Domain}" not in json.dumps(resources)
 
