@@ -14,10 +14,18 @@ from twinmail.oci.spec import PLATFORMS
 from twinmail.runtime.image import Image
 from twinmail.tasks.config import PROJECT
 
-IMAGES = ("base", "dovecot", "syncer", "roundcube", "localstack")
+IMAGES = ("base", "dovecot", "syncer", "roundcube", "certbot", "localstack")
 
 # The only folders of an image that belong to its user.
-VOLUMES = frozenset({"/var/mail/twinmail", "/var/lib/twinmail", "/var/lib/localstack", "/run/dovecot"})
+VOLUMES = frozenset(
+    {
+        "/var/mail/twinmail",
+        "/var/lib/twinmail",
+        *(f"/var/lib/twinmail/{name}" for name in ("acme", "challenges", "tls")),
+        "/var/lib/localstack",
+        "/run/dovecot",
+    }
+)
 
 # Of the running container and not of the image; and /root, which is empty and for root alone.
 RUNTIME = r"-path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /root"

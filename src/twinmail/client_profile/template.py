@@ -1,27 +1,5 @@
-"""Renders the templates beside it; a variable that is missing is an error, never an empty place."""
+"""The templates of what mail programs read: all of them are XML or HTML."""
 
-from functools import cache
+from twinmail.template import Templates
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-
-@cache
-def _environment() -> Environment:
-    # All of them are XML or HTML: whatever comes from the configuration is escaped.
-    return Environment(
-        loader=PackageLoader("twinmail.client_profile"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-
-
-def render(template: str, /, **variables: object) -> str:
-    """The text of *template*.
-
-    Raises:
-        jinja2.UndefinedError: it names a variable that was not given.
-    """
-    return _environment().get_template(template).render(**variables)
+render = Templates("twinmail.client_profile", escaped=True).render
