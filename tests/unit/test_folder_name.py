@@ -1,7 +1,7 @@
 """Names of folders: as Dovecot 2.4.1 puts them on the disk, and whatever other servers call theirs."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinmail.folder_name import disk_name, fitting, imap_name, is_folder_name, modified_utf7
@@ -36,6 +36,7 @@ def test_name_on_the_disk_is_the_one_that_dovecot_gives(name: str) -> None:
 levels = st.lists(st.text(max_size=40), max_size=40)
 
 
+@settings(deadline=None)
 @given(levels)
 def test_every_name_of_another_server_becomes_one_that_ours_keeps(names: list[str]) -> None:
     name = fitting(names)

@@ -6,7 +6,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinmail.importing import mbox
@@ -58,6 +58,7 @@ def read(data: bytes) -> list[Mail]:
     return [one for one in found if isinstance(one, Mail)]
 
 
+@settings(deadline=None)
 @given(st.lists(messages, min_size=1, max_size=4))
 def test_mboxrd_gives_every_message_back(contents: list[bytes]) -> None:
     expected = [with_smtp_lines(one) for one in contents]
@@ -66,6 +67,7 @@ def test_mboxrd_gives_every_message_back(contents: list[bytes]) -> None:
             assert [one.message for one in read(variant)] == expected
 
 
+@settings(deadline=None)
 @given(messages)
 def test_every_format_has_the_same_identity(content: bytes) -> None:
     smtp = with_smtp_lines(content)
@@ -83,6 +85,7 @@ def test_every_format_has_the_same_identity(content: bytes) -> None:
     assert len({content_digest(one) for one in forms}) == 1
 
 
+@settings(deadline=None)
 @given(messages, messages)
 def test_other_messages_have_another_identity(one: bytes, other: bytes) -> None:
     plain = re.compile(rb"^>+From ", re.MULTILINE)
@@ -90,6 +93,7 @@ def test_other_messages_have_another_identity(one: bytes, other: bytes) -> None:
         assert content_digest(one) != content_digest(other)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_octets_have_one_canonical_form(content: bytes) -> None:
     assert canonical(with_smtp_lines(content)) == canonical(content)
