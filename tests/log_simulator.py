@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote_plus
 
@@ -100,6 +100,11 @@ class LogSimulator:
         data = self.objects[key]
         for start in range(0, len(data), 4096):
             yield data[start : start + 4096]
+
+    def read_all(self, keys: Sequence[str], most: int) -> dict[str, bytes]:
+        self._fail()
+        self.reads += keys
+        return {key: self.objects[key] for key in keys if len(self.objects.get(key, bytes(most + 1))) <= most}
 
     def _fail(self) -> None:
         if self.fault is not None:

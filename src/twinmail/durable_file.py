@@ -1,5 +1,7 @@
 """Files that are whole or absent, whatever happens while they are written."""
 
+import ctypes
+import errno
 import os
 import tempfile
 from contextlib import suppress
@@ -46,6 +48,37 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
         if temporary is not None:
             with suppress(OSError):
                 Path(temporary).unlink()
+
+
+class FileSystem:
+    """The file system of *folder*, to make durable at once what is written there from now on.
+
+    It stays open between, since a failure to write is told only to who had it open before.
+
+    Raises:
+        NotWritten: it cannot be opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        try:
+            self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise NotWritten(f"{folder}: cannot be opened: {error.strerror}; mount it") from error
+
+    def flush(self) -> None:
+        """Return when all of it is durable (syncfs(2)).
+
+        Raises:
+            NotWritten: something is not.
+        """
+        if ctypes.CDLL(None, use_errno=True).syncfs(self._descriptor) != 0:
+            reason = os.strerror(ctypes.get_errno() or errno.EIO)
+            raise NotWritten(f"{self._folder}: cannot be written: {reason}; check the disk")
+
+    def close(self) -> None:
+        """Let it go."""
+        os.close(self._descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -71,15 +71,15 @@ class Journal:
         except OSError as error:
             raise self._failure("read", error) from error
 
-    def append(self, record: Record) -> int:
-        """Add *record* durably and return the octets of the journal then."""
-        line = record.to_bytes()
+    def append(self, *records: Record) -> int:
+        """Add *records* durably and return the octets of the journal then."""
+        line = b"".join(one.to_bytes() for one in records)
         try:
             new = not self.path.exists()
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 before = os.fstat(descriptor).st_size
-                # A torn last line (power cut) must not take this record with it.
+                # A torn last line (power cut) must not take these records with it.
                 if before and os.pread(descriptor, 1, before - 1) != b"\n":
                     line = b"\n" + line
                 try:

@@ -15,7 +15,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,15 @@ class Waiting:
     key: str
     mailbox: str
     octets: int
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A delivery to *mailbox*; *finishes* is the manifest key that it was the last delivery of, if it was."""
+
+    mailbox: str
+    record: Record
+    finishes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,14 @@ class Ledger:
         rows = self._rows("SELECT mailbox FROM delivery WHERE stem = ?", (stem(name),))
         return frozenset(mailbox for (mailbox,) in rows)
 
+    def delivered_of(self, stems: Iterable[str]) -> dict[str, frozenset[str]]:
+        """The mailboxes that got each of the messages *stems*; those that nobody got are left out."""
+        found: dict[str, frozenset[str]] = {}
+        query = "SELECT stem, mailbox FROM delivery WHERE stem IN (SELECT value FROM json_each(?))"
+        for name, mailbox in self._rows(query, (json.dumps(list(stems)),)):
+            found[name] = found.get(name, frozenset()) | {mailbox}
+        return found
+
     def folders(self, mailbox: str, names: Iterable[str]) -> dict[str, str]:
         """Where those of the messages *names* (stems) that *mailbox* got were delivered to, by stem."""
         query = (
@@ -165,15 +182,27 @@ class Ledger:
         checkpoint: Callable[[str], None] = _nothing,
     ) -> None:
         """Remember a delivery durably; *finishes* is the manifest key that this was the last delivery of."""
+        self.record_all([Delivery(mailbox, record, finishes)], checkpoint)
+
+    def record_all(
+        self, deliveries: Sequence[Delivery], checkpoint: Callable[[str], None] = _nothing
+    ) -> None:
+        """Remember *deliveries* durably, all of them at once."""
+        of: dict[str, list[Record]] = {}
+        for one in deliveries:
+            of.setdefault(one.mailbox, []).append(one.record)
         with self._transaction() as connection:
-            octets = self._journal(mailbox).append(record)
+            octets = {mailbox: self._journal(mailbox).append(*records) for mailbox, records in of.items()}
             checkpoint("journaled")
-            self._insert(connection, mailbox, record, octets)
-            connection.execute(
-                "INSERT OR IGNORE INTO delivered VALUES(?, ?, ?)", (mailbox, stem(record.name), time.time())
-            )
-            if finishes is not None:
-                self._finish(connection, finishes)
+            now = time.time()
+            for one in deliveries:
+                self._insert(connection, one.mailbox, one.record, octets[one.mailbox])
+                connection.execute(
+                    "INSERT OR IGNORE INTO delivered VALUES(?, ?, ?)",
+                    (one.mailbox, stem(one.record.name), now),
+                )
+                if one.finishes is not None:
+                    self._finish(connection, one.finishes)
 
     def adopt(self, mailbox: str, found: Mapping[str, Record]) -> int:
         """Remember those of *found* (by stem) that are not known, and count them."""

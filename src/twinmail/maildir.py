@@ -83,8 +83,8 @@ class Maildir:
             raise _failure(folder, error) from error
         self._prepared.add(name)
 
-    def stage(self, name: str, chunks: Iterable[bytes], arrived: datetime) -> Staged:
-        """Write *chunks* durably to a file in ``tmp/`` named after *name*.
+    def stage(self, name: str, chunks: Iterable[bytes], arrived: datetime, *, durable: bool = True) -> Staged:
+        """Write *chunks* to a file in ``tmp/`` named after *name*; if not *durable*, the caller flushes it.
 
         Its modification time is *arrived*: Dovecot shows it as INTERNALDATE, equal on every server.
         """
@@ -112,7 +112,7 @@ class Maildir:
                         yield chunk
 
                 vsize = virtual_size(copied())
-                _finish(path, file.fileno(), arrived)
+                _finish(path, file.fileno(), arrived, durable)
         except BaseException:
             self.discard(path)
             raise
@@ -258,12 +258,13 @@ def _write(path: Path, descriptor: int, data: memoryview) -> int:
         raise _failure(path, error) from error
 
 
-def _finish(path: Path, descriptor: int, arrived: datetime) -> None:
+def _finish(path: Path, descriptor: int, arrived: datetime, durable: bool) -> None:
     seconds = arrived.timestamp()
     try:
         os.utime(descriptor, (seconds, seconds))
         # fsync before the link: a crash must never leave a truncated message in new/.
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     except OSError as error:
         raise _failure(path, error) from error
 

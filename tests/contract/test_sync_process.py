@@ -66,6 +66,21 @@ def test_killed_between_any_two_steps(syncer: SyncerProcess, step: str, count: i
         until(lambda leftovers=leftovers: not list(leftovers.iterdir()), "an empty tmp")
 
 
+@pytest.mark.parametrize(
+    "crash", ["read", "decided:40", "staged", "linked:40", "settled", "journaled", "recorded"]
+)
+def test_killed_between_any_two_steps_of_a_batch(syncer: SyncerProcess, crash: str) -> None:
+    for _ in range(80):
+        syncer.log.add()
+    syncer.start("--no-push", "--crash-at", crash)
+    assert syncer.wait() == -9
+    syncer.start("--no-push")
+    syncer.until_files(80)
+    syncer.until_settled()
+    assert len({path.name for path in syncer.files()}) == len(syncer.files()) == 80
+    assert not list((syncer.inside / "mail" / "ann" / "Maildir" / "tmp").iterdir())
+
+
 def test_killed_and_read_before_the_restart(syncer: SyncerProcess) -> None:
     syncer.log.add()
     syncer.start("--crash-at", "linked")

@@ -104,6 +104,15 @@ class TestSource:
         bucket.objects.put("processed/2026/11/22/a.eml", data)
         assert b"".join(bucket.source.read("processed/2026/11/22/a.eml")) == data
 
+    def test_many_objects_at_a_time(self, bucket: Bucket) -> None:
+        wanted = {f"processed/2026/11/22/{number}.eml": b"%d" % number for number in range(150)}
+        for one, data in wanted.items():
+            bucket.objects.put(one, data)
+        bucket.objects.put("processed/2026/11/22/large.eml", bytes(1001))
+        others = ["processed/2026/11/22/large.eml", "processed/2026/11/22/absent.eml", "processed//odd.eml"]
+        assert bucket.source.read_all([*wanted, *others], 1000) == wanted
+        assert bucket.source.read_all([], 1000) == {}
+
     @pytest.mark.parametrize("absent", ["processed/2026/11/22/b.eml", "manifest/none"])
     def test_missing_object(self, bucket: Bucket, absent: str) -> None:
         with pytest.raises(ObjectMissing, match=rf"{absent}: there is no such object"):

@@ -20,6 +20,7 @@ from twinmail.ledger import Ledger
 from twinmail.maildir import Maildir, Staged
 from twinmail.manifest import Delivery, Entry
 from twinmail.sync.budget import Budget
+from twinmail.sync.bulk import LEAST, Bulk
 from twinmail.sync.cursor import committed
 from twinmail.sync.decisions import RETRY_CAP_SECONDS, Decisions, NotDecided
 from twinmail.sync.log import Log, utc_now
@@ -112,6 +113,7 @@ class Carrier:
         self._lock = threading.Lock()
         self._flying: dict[str, Future[Outcome]] = {}
         self._busy = tuple(threading.Lock() for _ in range(256))
+        self._mail = mail
         self._placing = Placing(mail, ledger, checkpoint)
         self._retries: dict[str, _Retry] = {}
         self._stopping = threading.Event()
@@ -129,6 +131,52 @@ class Carrier:
                 flying = self._flying[key] = Future()
                 self._pool.submit(self._run, key, origin, flying)
         return flying
+
+    def carry_all(self, keys: Sequence[str], origin: str) -> "dict[str, Future[Outcome]]":
+        """As `carry`, for many entries: what is plain goes in batches, while the caller waits."""
+        if len(keys) < LEAST:
+            return {key: self.carry(key, origin) for key in keys}
+        with self._lock:
+            new = [one for one in keys if one not in self._flying and one not in self._retries]
+            taken: dict[str, Future[Outcome]] = {one: Future() for one in new}
+            self._flying |= taken
+        done: frozenset[str] = frozenset()
+        try:
+            done = self._bulk(origin).carry(new, self._stopping.is_set)
+        except Exception as error:  # noqa: BLE001 - whatever it is, each entry meets it again below, alone
+            self._log.warning("batch given up", error=f"{type(error).__name__}: {error}", entries=len(new))
+        for key, future in taken.items():
+            if key in done:
+                with self._lock:
+                    del self._flying[key]
+                future.set_result(Outcome.FINISHED)
+            else:
+                self._submit(key, origin, future)
+        return {**taken, **{key: self.carry(key, origin) for key in keys if key not in taken}}
+
+    def _bulk(self, origin: str) -> Bulk:
+        def told(key: str, entry: Entry, mailbox: str, placements: Sequence[Placement]) -> None:
+            self._say(key, entry, mailbox, placements, origin)
+
+        return Bulk(
+            self._source,
+            self.ledger,
+            self._mail,
+            self._placing,
+            self.quotas,
+            self.decisions,
+            self._alone,
+            told,
+            self._checkpoint,
+        )
+
+    def _submit(self, key: str, origin: str, future: "Future[Outcome]") -> None:
+        with self._lock:
+            if not self._stopping.is_set():
+                self._pool.submit(self._run, key, origin, future)
+                return
+            del self._flying[key]
+        future.set_result(Outcome.STOPPED)
 
     def stop(self, seconds: float) -> bool:
         """Start nothing new, give what is in hand *seconds* to end, and return whether it did."""
@@ -313,8 +361,8 @@ class Carrier:
         mailbox: str,
         placements: Sequence[Placement],
         origin: str,
-        delivery: float,
-        download: float,
+        delivery: float | None = None,
+        download: float | None = None,
     ) -> None:
         now = utc_now()
         age = now - (committed(key) or now)
@@ -325,9 +373,9 @@ class Carrier:
             "size": entry.size,
             "origin": origin,
             "manifest_age_ms": round(age.total_seconds() * 1000),
-            "download_ms": round(download * 1000, 1),
-            "delivery_ms": round(delivery * 1000, 1),
         }
+        if delivery is not None and download is not None:
+            told |= {"download_ms": round(download * 1000, 1), "delivery_ms": round(delivery * 1000, 1)}
         self._log.info("delivered", **told)
         for one in placements:
             self.arrived(mailbox, one.folder)

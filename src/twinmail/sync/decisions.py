@@ -148,6 +148,20 @@ class Decisions:
             self._desk.hand(entry, decision)
         return decision.placements
 
+    def plain(self, entry: Entry, delivery: Delivery, header: bytes) -> Placement | None:
+        """Where the message of *entry*, which begins with *header*, goes; None if that is to be decided.
+
+        Raises:
+            SourceUnavailable: S3 does not answer; transient.
+        """
+        junk, own = self._desk.junk, delivery.folder
+        if junk is not None and (junk.folder(delivery.mailbox, entry, header) or own) != own:
+            return None
+        if is_active(self._desk.mail / delivery.mailbox, entry.arrived):
+            return None
+        key = decision_key(entry.ses_id, entry.arrived, delivery.mailbox)
+        return None if self._days.has(key, entry.arrived) else Placement(own)
+
     def _folder(self, entry: Entry, delivery: Delivery, message: Path) -> str:
         if self._desk.junk is None:
             return delivery.folder

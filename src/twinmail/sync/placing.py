@@ -10,7 +10,7 @@ from twinmail.basename import base_name
 from twinmail.copies import Note, Target
 from twinmail.filter.decision import Placement
 from twinmail.journal import Record
-from twinmail.ledger import Ledger
+from twinmail.ledger import Delivery, Ledger
 from twinmail.maildir import Maildir, Staged
 from twinmail.manifest import INBOX, JUNK, Entry
 from twinmail.sync.plan import message_stem
@@ -26,6 +26,17 @@ class _Linked:
 
     record: Record
     targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The message of *entry*, which is *staged*, and its one place in *mailbox*."""
+
+    mailbox: str
+    staged: Staged
+    entry: Entry
+    placement: Placement
+    finishes: str
 
 
 class Placing:
@@ -95,6 +106,31 @@ class Placing:
         finally:
             if own is not staged:
                 maildir.discard(own.path)
+
+    def place_all(self, several: Sequence[Placed]) -> None:
+        """Put each of *several*, whose files are durable, into its mailbox: one flush a folder, one record.
+
+        Raises:
+            FolderLocked: transient.
+        """
+        records, folders = [], {}
+        for one in several:
+            maildir, stem = self.maildir(one.mailbox), message_stem(one.entry)
+            name = base_name(one.entry.arrived, one.entry.ses_id, one.staged.size, one.staged.vsize)
+            target = self._target(maildir, one.placement)
+            maildir.link(one.staged, target.folder, name, target.info)
+            record = Record(target.folder, name)
+            self._linked[one.mailbox, stem] = _Linked(record, (target,))
+            self._checkpoint("linked")
+            folders[one.mailbox, target.folder, bool(target.info)] = (maildir, target)
+            records.append(Delivery(one.mailbox, record, one.finishes))
+        for maildir, target in folders.values():
+            maildir.settle(target.folder, target.info)
+        self._checkpoint("settled")
+        self._ledger.record_all(records, self._checkpoint)
+        self._checkpoint("recorded")
+        for one in several:
+            self._linked.pop((one.mailbox, message_stem(one.entry)), None)
 
     @staticmethod
     def _target(maildir: Maildir, one: Placement) -> Target:

@@ -2,12 +2,11 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from twinmail.durable_file import NotWritten
-from twinmail.sync.carrier import Carrier, Outcome
+from twinmail.sync.carrier import Carrier
 from twinmail.sync.cursor import advance, audit_after, start_after
 from twinmail.sync.log import Log, utc_now
 from twinmail.sync.source import Source, SourceUnavailable
@@ -146,7 +145,7 @@ class Poll:
         """Have those of *keys* carried that are not *settled*; also returns what is unfinished after it."""
         # A console makes "folders": empty objects whose key ends with a slash.
         wanted = [key for key in keys if key not in settled and not key.endswith("/")]
-        futures: dict[str, Future[Outcome]] = {key: self._carrier.carry(key, ORIGIN) for key in wanted}
+        futures = self._carrier.carry_all(wanted, ORIGIN)
         left = {key for key, future in futures.items() if not future.result().settled}
         return (
             replace(

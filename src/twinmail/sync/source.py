@@ -1,6 +1,6 @@
 """The two services the syncer reads from, as it sees them; one contract test runs against every one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +35,13 @@ class Source(Protocol):
         Raises:
             SourceUnavailable: also while iterating.
             ObjectMissing: there is no such object.
+        """
+
+    def read_all(self, keys: Sequence[str], most: int) -> dict[str, bytes]:
+        """The objects *keys*, many at a time, without those that are absent or have more than *most* octets.
+
+        Raises:
+            SourceUnavailable.
         """
 
 
