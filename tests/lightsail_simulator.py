@@ -16,12 +16,16 @@ class LightsailSimulator:
         calls: every call that changes something, with what it was asked.
         fail_at: number of changing calls that succeed before one fails; None is never.
         starting: how often a new machine is looked at before it runs.
+        address: of every static IP.
+        user: of every machine.
+        host_keys: of every machine.
     """
 
     def __init__(self, starting: int = 2) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.fail_at: int | None = None
         self.starting = starting
+        self.address, self.user, self.host_keys = "198.51.100.7", "admin", ["AAAAC3"]
         self.keys: dict[str, str] = {}
         self.static_ips: dict[str, dict[str, Any]] = {}
         self.instances: dict[str, dict[str, Any]] = {}
@@ -73,7 +77,7 @@ class LightsailSimulator:
     def AllocateStaticIp(self, asked: dict[str, Any]) -> dict[str, Any]:
         name = asked["staticIpName"]
         assert name not in self.static_ips
-        self.static_ips[name] = {"name": name, "ipAddress": "198.51.100.7", "isAttached": False}
+        self.static_ips[name] = {"name": name, "ipAddress": self.address, "isAttached": False}
         return {"operations": []}
 
     def AttachStaticIp(self, asked: dict[str, Any]) -> dict[str, Any] | None:
@@ -97,7 +101,7 @@ class LightsailSimulator:
                 "state": {"code": 0, "name": "pending"},
                 "addOns": [self._add_on(one) for one in asked["addOns"]],
                 "metadataOptions": {"httpTokens": "optional"},
-                "username": "admin",
+                "username": self.user,
             }
             # What a new machine lets in by itself.
             self.ports[name] = [self._port(22), self._port(80)]
@@ -134,8 +138,9 @@ class LightsailSimulator:
         return {"operation": {}}
 
     def GetInstanceAccessDetails(self, asked: dict[str, Any]) -> dict[str, Any]:
-        keys = [{"algorithm": "ssh-ed25519", "publicKey": "AAAAC3"}]
-        return {"accessDetails": {"hostKeys": keys, "instanceName": asked["instanceName"]}}
+        name = asked["instanceName"]
+        keys = [{"algorithm": "ssh-ed25519", "publicKey": one} for one in self.host_keys]
+        return {"accessDetails": {"hostKeys": keys, "instanceName": name, "username": self.user}}
 
     def _add_on(self, asked: dict[str, Any]) -> dict[str, Any]:
         at = asked["autoSnapshotAddOnRequest"]["snapshotTimeOfDay"]

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.api_server import ApiServer, serve
-from tests.deploy.test_kustomize import SECRETS, request
+from tests.deploy.test_kustomize import SECRETS, TEXT, request
 from twinmail.deploy import kustomization, primary
 from twinmail.deploy.cluster import Cluster, ClusterError, ClusterUnavailable
 from twinmail.deploy.kustomization import Request
+from twinmail.deploy.primary_part import PrimaryPart
+from twinmail.deploy.ssh_push import OVER_SSH
+from twinmail.production import Kubernetes
+from twinmail.secret_store import SecretStore
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,3 +110,27 @@ def test_the_folder_is_in_the_private_state(world: World) -> None:
     folder = world.root / primary.FOLDER / "primary"
     assert (folder / "kustomization.yaml").is_file()
     assert kustomization.KUSTOMIZE.parts == ("k8s", "kustomize")
+
+
+def test_a_plan_makes_no_secret_and_a_run_makes_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (world.root / "images").symlink_to(ROOT / "images")
+    monkeypatch.setenv("KUBECONFIG", str(world.cluster.kubeconfig))
+    server = request(submission=True).config.servers["primary"]
+    where = replace(server.kubernetes or Kubernetes(), context="tests", components=())
+    config = replace(request().config, servers={"primary": replace(server, kubernetes=where)})
+    store = SecretStore(tmp_path / "secrets")
+    store.put("syncer/primary/credentials", SECRETS.syncer)
+    store.put("relay/primary/credentials", SECRETS.relay_credentials)
+    for name in ("cert.pem", "key.pem"):
+        store.put(f"tls/primary/{name}", b"PEM")
+    before = list(store.names())
+    part = PrimaryPart(world.root, config, TEXT, "primary", store, world.cluster.kubectl, OVER_SSH)
+    lines = part.plan().lines()
+    assert lines[0] == "make the secret relay/primary/password"
+    assert "new: deployment.apps/twinmail" in lines
+    assert (list(store.names()), world.server.objects) == (before, {})
+    part.apply(part.plan(), lambda text: None)
+    assert store.get("relay/primary/password")
+    assert part.plan().lines() == ()

@@ -9,7 +9,7 @@ import pytest
 from tests.lightsail_simulator import LightsailSimulator
 from twinmail.config import Config
 from twinmail.deploy import lightsail
-from twinmail.deploy.lightsail import LightsailError, LightsailUnavailable, Wanted
+from twinmail.deploy.lightsail import Access, LightsailError, LightsailUnavailable, Wanted
 from twinmail.production import Lightsail
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +80,12 @@ def test_every_call_of_a_first_run() -> None:
         "465 from everywhere, 993 from everywhere"
     ) in said
     assert lightsail.address(simulator.client(), wanted) == "198.51.100.7"
-    assert lightsail.host_keys(simulator.client(), wanted) == ("ssh-ed25519 AAAAC3",)
+    assert lightsail.access(simulator.client(), wanted) == Access("admin", ("ssh-ed25519 AAAAC3",))
+    simulator.host_keys = ["ssh-ed25519 AAAAC3 root@ip-172-26-0-1"]
+    assert lightsail.access(simulator.client(), wanted) == Access("admin", ("ssh-ed25519 AAAAC3",))
+    simulator.host_keys = []
+    with pytest.raises(LightsailUnavailable, match="has not seen its SSH host keys yet"):
+        lightsail.access(simulator.client(), wanted)
 
 
 def test_a_second_run_changes_nothing() -> None:

@@ -234,21 +234,40 @@ def address(client: Any, want: Wanted) -> str:
     return str(found["ipAddress"])
 
 
-def host_keys(client: Any, want: Wanted) -> tuple[str, ...]:
-    """The machine's SSH host keys as Lightsail saw them, each ``TYPE BASE64``, by which it is known.
+@dataclass(frozen=True)
+class Access:
+    """How its owner logs in to a machine.
+
+    Attributes:
+        user: who may become root there.
+        host_keys: each ``TYPE BASE64``, as Lightsail recorded them; the machine is known by them.
+    """
+
+    user: str
+    host_keys: tuple[str, ...]
+
+
+def access(client: Any, want: Wanted) -> Access:
+    """How to log in (GetInstanceAccessDetails); what is asked for changes nothing.
 
     Raises:
-        LightsailUnavailable: see there, and where it has not seen them yet.
+        LightsailUnavailable: see there, and where it has not seen the machine's host keys yet.
     """
-    found = _get(
-        client, "get_instance_access_details", "accessDetails", instanceName=want.name, protocol="ssh"
+    found = (
+        _get(client, "get_instance_access_details", "accessDetails", instanceName=want.name, protocol="ssh")
+        or {}
     )
-    keys = tuple(f"{one['algorithm']} {one['publicKey']}" for one in (found or {}).get("hostKeys") or ())
+    keys = tuple(_host_key(one["algorithm"], one["publicKey"]) for one in found.get("hostKeys") or ())
     if not keys:
         raise LightsailUnavailable(
             f"instance {want.name}: Lightsail has not seen its SSH host keys yet; run the same command again"
         )
-    return keys
+    return Access(found["username"], keys)
+
+
+def _host_key(algorithm: str, key: str) -> str:
+    # The API says no more than "the public key"; some of AWS's say the algorithm before it.
+    return f"{algorithm} {key.removeprefix(algorithm).split()[0]}"
 
 
 def _creation(want: Wanted) -> Step:

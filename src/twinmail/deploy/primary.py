@@ -62,7 +62,7 @@ def request(
     store: SecretStore,
     destination: Destination = OVER_SSH,
 ) -> Request:
-    """What *server* is to be, with the secrets of *store* and the images that are pinned.
+    """What *server* is to be, with the secrets of *store* and the images that are pinned; none is made.
 
     Args:
         root: the checkout.
@@ -77,7 +77,6 @@ def request(
     where = one.kubernetes or Kubernetes()
     managed = CERT_MANAGER in where.components
     manifests = pins.pinned(Digests.load(root), one.platform)
-    server_files.make_secrets(store, config, server)
     return Request(
         config=config,
         text=text,

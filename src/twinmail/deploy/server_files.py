@@ -167,17 +167,37 @@ def wish_name(server: str) -> str:
     return f"certificate/{server}/wish"
 
 
+def unmade_secrets(store: SecretStore, config: Config, server: str) -> tuple[str, ...]:
+    """The secrets that `make_secrets` would make.
+
+    Raises:
+        SecretStoreError: one cannot be read, or others can read it.
+    """
+    name = f"relay/{server}/password"
+    needed = config.servers[server].submission and store.get(name) is None
+    return (name,) if needed else ()
+
+
 def make_secrets(store: SecretStore, config: Config, server: str) -> tuple[str, ...]:
     """Make those secrets of *server* that nobody else has to hand out; return the names of new ones.
 
     Raises:
         NotWritten: transient.
     """
-    name = f"relay/{server}/password"
-    if not config.servers[server].submission or store.get(name) is not None:
-        return ()
-    store.put(name, secrets.token_hex(24).encode("ascii"))
-    return (name,)
+    new = unmade_secrets(store, config, server)
+    for name in new:
+        store.put(name, secrets.token_hex(24).encode("ascii"))
+    return new
+
+
+def missing_secrets(store: SecretStore, config: Config, server: str) -> dict[str, str]:
+    """Those of `secret_names` that *store* lacks.
+
+    Raises:
+        SecretStoreError: one cannot be read, or others can read it.
+    """
+    wanted = secret_names(config, server)
+    return {name: how for name, how in wanted.items() if store.get(name) is None}
 
 
 def read_secrets(store: SecretStore, config: Config, server: str) -> ServerSecrets:
@@ -187,10 +207,9 @@ def read_secrets(store: SecretStore, config: Config, server: str) -> ServerSecre
         NoSecrets: some are missing; each is named with the command that makes it.
         SecretStoreError: one cannot be read, or others can read it.
     """
-    wanted = secret_names(config, server)
-    found = {name: store.get(name) for name in wanted}
-    if missing := [name for name, data in found.items() if data is None]:
-        lines = [f"secret {name}: not there; make it with: {wanted[name]}" for name in missing]
+    found = {name: store.get(name) for name in secret_names(config, server)}
+    if missing := missing_secrets(store, config, server):
+        lines = [f"secret {name}: not there; make it with: {how}" for name, how in missing.items()]
         raise NoSecrets("\n".join(lines))
     sender = found.get("smtp/webmail")
     return ServerSecrets(

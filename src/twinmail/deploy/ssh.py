@@ -59,11 +59,12 @@ class Machine:
         return done.stdout
 
 
-def options(folder: Path, address: str, host_keys: Sequence[str], identity: Path) -> tuple[str, ...]:
-    """The program and its options for the machine at *address* that has *host_keys*, and no other.
+def options(folder: Path, name: str, host_keys: Sequence[str], identity: Path) -> tuple[str, ...]:
+    """The program and its options for the machine that has *host_keys*, and no other.
 
     Args:
         folder: where the list of known hosts is written.
+        name: of the machine there, whatever its address.
         host_keys: each ``TYPE BASE64``.
         identity: file with the private key to log in with.
 
@@ -72,11 +73,12 @@ def options(folder: Path, address: str, host_keys: Sequence[str], identity: Path
     """
     known = folder / "known_hosts"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    durable_file.write(known, "".join(f"{address} {one}\n" for one in host_keys).encode("ascii"), mode=0o600)
+    durable_file.write(known, "".join(f"{name} {one}\n" for one in host_keys).encode("ascii"), mode=0o600)
     settings = {
         "UserKnownHostsFile": str(known),
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "yes",
+        "HostKeyAlias": name,
         "IdentityFile": str(identity),
         "IdentitiesOnly": "yes",
         "BatchMode": "yes",

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,10 @@ from twinmail.tasks.config import PROJECT
 
 if TYPE_CHECKING:
     from twinmail.config import Config
+    from twinmail.deploy.backup_part import BackupPart
+    from twinmail.deploy.cloud_part import CloudPart
+    from twinmail.deploy.primary_part import PrimaryPart
+    from twinmail.oci.push import ImagePush
     from twinmail.tasks.place import Place
 
 SECRETS = PROJECT / ".twinmail" / "secrets"
@@ -26,6 +31,47 @@ HELP = {
     "state": "state folder of the running system, as given to ./inv up",
     "json": "print one JSON object",
 }
+_SHARED = {name: HELP[name] for name in ("plan", "yes", "config", "json")}
+_REGISTRY = {
+    "registry": "where the cluster finds the images: HOST[:PORT][/PATH], as given to ./inv push "
+    "(default: on its nodes, from ./inv push --over-ssh)"
+}
+
+
+@command(name="all", help={**_SHARED, **_REGISTRY})
+def everything(
+    context: Any,
+    plan: bool = False,
+    yes: bool = False,
+    registry: str = "",
+    config: str = "",
+    json_: bool = False,
+) -> None:
+    """Deploy all of production: the cloud in AWS, then the backup, then the primary; stop where one fails."""
+    from twinmail.config import Config
+    from twinmail.deploy import backup_part, deployment, primary
+    from twinmail.deploy.deployment import Part
+    from twinmail.tasks import place
+
+    path = place.config_file(config)
+    loaded = Config.load(path)
+    parts: list[Part] = [_cloud(loaded, path, place.find(loaded, "", True))]
+    parts += [_backup(loaded, path, server) for server in backup_part.servers(loaded)]
+    parts += [_primary(loaded, path, server, registry) for server in primary.servers(loaded)]
+    found = []
+    for one in deployment.outlook(parts):
+        found.append(one)
+        if not json_:
+            _show(one.part, one.lines, one.blocked)
+    applied = any(found) and not plan
+    if applied:
+        _agree(yes)
+        deployment.deploy(parts, _say)
+    if json_:
+        told = [{"part": one.part, "changes": one.lines, "blocked": one.blocked} for one in found]
+        print(json.dumps({"parts": told, "applied": applied}))
+    elif applied:
+        print("deployed; what is there: ./inv status")
 
 
 @command(help=HELP)
@@ -40,46 +86,57 @@ def cloud(
 ) -> None:
     """Deploy what is in AWS: the stack, the function, the receipt rules."""
     from twinmail.config import Config
-    from twinmail.deploy import credentials
-    from twinmail.deploy.cloud import Cloud
-    from twinmail.secret_store import SecretStore
     from twinmail.tasks import place
 
     path = place.config_file(config, state)
     loaded = Config.load(path)
     where = place.find(loaded, state, aws)
-    system = Cloud.of(loaded, path, where.session)
-    found = system.plan(keep=not plan)
-    # The local system has its own keys, and keeps them itself.
-    store = SecretStore(SECRETS) if where.state is None else None
-    needed = credentials.plan(loaded, store) if store else ()
-    changes = found.lines(loaded)
-    lines = (*changes, *(f"make an access key of {one.user}, kept as {one.secret}" for one in needed))
+    part = _cloud(loaded, path, where)
+    found = part.plan(keep=not plan)
+    lines = found.lines()
     if not json_:
-        _show(loaded, where, lines)
+        _show(f"{where.name}, stack {loaded.stack}", lines)
     if lines and not plan:
         _agree(yes)
-        if changes:
-            system.apply(found, _say)
-        for one in needed:
-            assert store is not None
-            credentials.make(where.session.client("iam"), one, store)
+        part.apply(found, _say)
     if json_:
         print(json.dumps({"place": where.name, "changes": lines, "applied": bool(lines) and not plan}))
     elif lines and not plan:
         print(f"stack {loaded.stack}: deployed")
 
 
-@command(
-    help={
-        "plan": HELP["plan"],
-        "yes": HELP["yes"],
-        "registry": "where the cluster finds the images: HOST[:PORT][/PATH], as given to ./inv push "
-        "(default: on its nodes, from ./inv push --over-ssh)",
-        "config": HELP["config"],
-        "json": HELP["json"],
-    }
-)
+@command(help=_SHARED)
+def backup(
+    context: Any, plan: bool = False, yes: bool = False, config: str = "", json_: bool = False
+) -> None:
+    """Deploy the servers that run on machines of Lightsail; makes the machine too, from nothing."""
+    from twinmail.config import Config
+    from twinmail.deploy import backup_part
+    from twinmail.tasks import place
+
+    path = place.config_file(config)
+    loaded = Config.load(path)
+    servers = backup_part.servers(loaded)
+    if not servers:
+        raise PermanentError(f"{path.name}: no server has a table lightsail; nothing to deploy")
+    done = {}
+    for server in servers:
+        part = _backup(loaded, path, server)
+        found = part.plan()
+        lines = found.lines()
+        if not json_:
+            _show(f"{server}, machine {found.machine.wanted.name}", lines)
+        if lines and not plan:
+            _agree(yes)
+            part.apply(found, _say)
+        done[server] = {"changes": lines, "applied": bool(lines) and not plan}
+        if not json_ and lines and not plan:
+            print(f"{server}: deployed")
+    if json_:
+        print(json.dumps(done))
+
+
+@command(help={**_SHARED, **_REGISTRY})
 def primary(
     context: Any,
     plan: bool = False,
@@ -91,41 +148,91 @@ def primary(
     """Deploy the servers that run in a Kubernetes cluster."""
     from twinmail.config import Config
     from twinmail.deploy import primary as kubernetes
-    from twinmail.deploy.ssh_push import OVER_SSH
-    from twinmail.oci.destination import Destination
-    from twinmail.secret_store import SecretStore
     from twinmail.tasks import place
 
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        raise PermanentError("kubectl is not on the PATH; install it, and try it with: kubectl get nodes")
     path = place.config_file(config)
-    loaded, store = Config.load(path), SecretStore(SECRETS)
+    loaded = Config.load(path)
     servers = kubernetes.servers(loaded)
     if not servers:
         raise PermanentError(f"{path.name}: no server has a table kubernetes; nothing to deploy")
-    destination = Destination.parse(registry) if registry else OVER_SSH
     done = {}
     for server in servers:
-        wanted = kubernetes.request(PROJECT, loaded, path.read_text("utf-8"), server, store, destination)
-        cluster = kubernetes.cluster(wanted, Path(kubectl))
-        found = kubernetes.plan(wanted, PROJECT, cluster)
+        part = _primary(loaded, path, server, registry)
+        found = part.plan()
+        lines = found.lines()
         if not json_:
-            print(f"{server}, namespace {cluster.namespace}:\n{found or '  everything is as it should be'}")
-        if found and not plan:
+            _show(f"{server}, namespace {found.namespace}", lines)
+        if lines and not plan:
             _agree(yes)
-            kubernetes.apply(wanted, PROJECT, cluster, _say)
-        done[server] = {"changes": found, "applied": bool(found) and not plan}
+            part.apply(found, _say)
+        done[server] = {"changes": "\n".join(lines), "applied": bool(lines) and not plan}
     if json_:
         print(json.dumps(done))
 
 
-def _show(config: "Config", where: "Place", lines: tuple[str, ...]) -> None:
-    print(
-        f"{where.name}, stack {config.stack}: " + ("changes:" if lines else "everything is as it should be")
+def _cloud(config: "Config", path: Path, where: "Place") -> "CloudPart":
+    from twinmail.deploy.cloud import Cloud
+    from twinmail.deploy.cloud_part import CloudPart
+    from twinmail.secret_store import SecretStore
+
+    # The local system has its own keys, and keeps them itself.
+    store = SecretStore(SECRETS) if where.state is None else None
+    return CloudPart(config, Cloud.of(config, path, where.session), where.session, store)
+
+
+def _backup(config: "Config", path: Path, server: str) -> "BackupPart":
+    from twinmail.deploy.backup_part import BackupPart
+    from twinmail.deploy.primary import FOLDER
+    from twinmail.deploy.rented_machine import RentedMachine
+    from twinmail.oci.digests import Digests
+    from twinmail.secret_store import SecretStore
+    from twinmail.tasks import place
+    from twinmail.tasks.progress import Display
+
+    # Lightsail is in AWS alone, whatever runs here.
+    client = place.find(config, "", True).session.client("lightsail")
+    store = SecretStore(SECRETS)
+    return BackupPart(
+        root=PROJECT,
+        config=config,
+        text=path.read_text("utf-8"),
+        server=server,
+        store=store,
+        rented=RentedMachine(config, server, client, store, PROJECT / FOLDER / server),
+        digests=Digests.load(PROJECT),
+        build=lambda: _images(config.servers[server].platform),
+        progress=Display("sending"),
     )
+
+
+def _primary(config: "Config", path: Path, server: str, registry: str) -> "PrimaryPart":
+    from twinmail.deploy.primary_part import PrimaryPart
+    from twinmail.deploy.ssh_push import OVER_SSH
+    from twinmail.oci.destination import Destination
+    from twinmail.secret_store import SecretStore
+
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        raise PermanentError("kubectl is not on the PATH; install it, and try it with: kubectl get nodes")
+    destination = Destination.parse(registry) if registry else OVER_SSH
+    return PrimaryPart(
+        PROJECT, config, path.read_text("utf-8"), server, SecretStore(SECRETS), Path(kubectl), destination
+    )
+
+
+def _images(platform: str) -> "list[ImagePush]":
+    from twinmail.deploy import compose
+    from twinmail.tasks.push import pinned_images
+
+    return pinned_images(compose.IMAGES, platform, False)
+
+
+def _show(name: str, lines: Sequence[str], blocked: str = "") -> None:
+    print(f"{name}: " + ("changes:" if lines or blocked else "everything is as it should be"))
     for line in lines:
         print(f"  {line}")
+    for line in blocked.splitlines():
+        print(f"  more is seen later: {line}")
 
 
 def _agree(yes: bool) -> None:
@@ -138,7 +245,10 @@ def _agree(yes: bool) -> None:
 
 
 def _say(event: str) -> None:
-    print(f"  {event}", file=sys.stderr, flush=True)
+    # On a terminal, the line of a transfer may stand there.
+    clear = "\r\033[K" if sys.stderr.isatty() else ""
+    print(f"{clear}  {event}", file=sys.stderr, flush=True)
 
 
-collection = Collection("deploy", cloud, primary)
+collection = Collection("deploy", cloud, backup, primary)
+collection.add_task(everything, default=True)
