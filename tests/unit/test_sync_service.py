@@ -271,7 +271,7 @@ def test_missing_message_is_retried(syncer: Syncer) -> None:
 
 def test_unreadable_entry_is_parked_and_tried_again_at_the_next_start(syncer: Syncer) -> None:
     key = manifest_key("m1", moment(-20))
-    syncer.log.put(key, b'{"version": 2}')
+    syncer.log.put(key, b'{"version": 3}')
     syncer.log.put("manifest/2026/odd", b"")
     syncer.log.put("manifest/2026/11/", b"")
     add(syncer, 2)
@@ -280,7 +280,7 @@ def test_unreadable_entry_is_parked_and_tried_again_at_the_next_start(syncer: Sy
     syncer.wait(1)
     until(lambda: syncer.queue.depth == 0, "a parked entry is acknowledged")
     until(lambda: set(syncer.status["parked"]) == {key, "manifest/2026/odd"}, "parked")
-    assert "expected version 1, got 2; update" in syncer.status["parked"][key]
+    assert "expected version 1 or 2, got 3; update" in syncer.status["parked"][key]
     syncer.stop()
     del syncer.log.objects[key]
     good = syncer.log.add("m1", BODY, moment(-19))
