@@ -398,9 +398,9 @@ def test_remembering_again_writes_nothing(pair: Pair) -> None:
     assert pair.store.get(key("ann")) == before
 
 
-def test_announced_change_is_there_at_once_and_any_other_within_a_minute(pair: Pair) -> None:
+def test_announced_change_is_there_at_once_and_any_other_within_five_minutes(pair: Pair) -> None:
     pull = SettingsPull(pair.backup.shared)
-    assert pull.seconds <= 60
+    assert pull.seconds <= 300
     assert SettingsLook(pair.backup.shared).seconds <= 5
     chores, stopping = Chores([pull], Log(pair.backup.log)), threading.Event()
     thread = threading.Thread(target=chores.run, args=(stopping,))

@@ -23,7 +23,7 @@ from twinmail.sync.state_store import Conflict, StateStore, Stored
 
 FOLDER = "settings"
 LOOK_SECONDS = 2.0
-PULL_SECONDS = 60.0
+PULL_SECONDS = 300.0
 # Somebody else may write first so often in a row; then the next turn goes on.
 _ATTEMPTS = 5
 
