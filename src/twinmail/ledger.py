@@ -21,33 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinmail.durable_file import NotWritten
-from twinmail.errors import PermanentError, TransientError
+from twinmail.errors import TransientError
 from twinmail.journal import NAME as JOURNAL
 from twinmail.journal import Journal, Record
+from twinmail.ledger_file import FILE, is_damage, opened
 from twinmail.maildir import stem
 
-FILE = "ledger.sqlite"
-SCHEMA = 1
-
-_TABLES = """
-CREATE TABLE delivery(
-    mailbox TEXT NOT NULL, stem TEXT NOT NULL, folder TEXT NOT NULL, name TEXT NOT NULL,
-    PRIMARY KEY(mailbox, stem)) WITHOUT ROWID;
-CREATE INDEX delivery_by_stem ON delivery(stem);
-CREATE TABLE entry(key TEXT PRIMARY KEY, parked TEXT) WITHOUT ROWID;
-CREATE TABLE journal(mailbox TEXT PRIMARY KEY, octets INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE state(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
-# Newer than the first ledgers, and of no concern to a version that does not know them. When a message was
-# delivered is for people alone: it is not in the journal, and lost with this file.
-_NEWER = """
-CREATE TABLE IF NOT EXISTS waiting(
-    key TEXT NOT NULL, mailbox TEXT NOT NULL, octets INTEGER NOT NULL, PRIMARY KEY(key, mailbox))
-    WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS delivered(
-    mailbox TEXT NOT NULL, stem TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY(mailbox, stem)) WITHOUT ROWID;
-"""
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BATCH = 500
 
 
@@ -83,16 +62,8 @@ class Delivered:
     at: float | None
 
 
-class LedgerNewer(PermanentError):
-    """The ledger was written by a newer version."""
-
-
 class VolumeMissing(TransientError):
     """The ledger knows deliveries, but none of their mailboxes is there."""
-
-
-def _damage(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
 
 
 def _nothing(_: str) -> None:
@@ -117,7 +88,7 @@ class Ledger:
         self._lock = threading.RLock()
         self._damaged = False
         with self._errors():
-            self._connection = self._open()
+            self._connection = opened(self.path, self._say)
         try:
             self._reconcile()
         except BaseException:
@@ -278,46 +249,7 @@ class Ledger:
         with self._transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO state VALUES('cursor', ?)", (key,))
 
-    # Opening and repair
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            return self._connect()
-        except sqlite3.DatabaseError as error:
-            if not _damage(error):
-                raise
-            reason = str(error)
-        for suffix in ("", "-wal", "-shm"):
-            path = self.path.with_name(FILE + suffix)
-            if path.exists():
-                path.replace(path.with_name(f"{FILE}.damaged{suffix}"))
-        self._say(f"{self.path}: damaged ({reason}); kept as {FILE}.damaged, rebuilt from the journals")
-        return self._connect()
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=10, check_same_thread=False)
-        try:
-            # FULL: a commit is on the disk when it returns, which is what acknowledging relies on.
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > SCHEMA:
-                raise LedgerNewer(
-                    f"{self.path}: expected schema {SCHEMA}, got {version}; run a newer twinmail"
-                )
-            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-            if verdict != "ok":
-                error = sqlite3.DatabaseError(verdict)
-                error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-                raise error
-            if version == 0:
-                connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
-            connection.executescript(_NEWER)
-            self.path.chmod(0o600)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+    # Repair
 
     def _reconcile(self) -> None:
         """Make SQLite and the journals say the same."""
@@ -393,7 +325,7 @@ class Ledger:
         with self._lock, self._errors():
             if self._damaged:
                 self._connection.close()
-                self._connection = self._open()
+                self._connection = opened(self.path, self._say)
                 self._damaged = False
                 self._reconcile()
             with self._connection as connection:
@@ -404,7 +336,7 @@ class Ledger:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            damaged = _damage(error)
+            damaged = is_damage(error)
             if not damaged and not isinstance(error, sqlite3.OperationalError):
                 raise
             self._damaged = self._damaged or damaged
