@@ -9,7 +9,8 @@ import pytest
 from twinmail.durable_file import NotWritten
 from twinmail.journal import NAME as JOURNAL
 from twinmail.journal import Journal, Record
-from twinmail.ledger import FILE, Ledger, LedgerNewer, VolumeMissing
+from twinmail.ledger import Ledger, VolumeMissing
+from twinmail.ledger_file import FILE, LedgerNewer
 from twinmail.maildir import stem
 
 
