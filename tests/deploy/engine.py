@@ -108,6 +108,8 @@ def _docker(state: dict[str, Any], words: list[str]) -> int:
             if not set(names) <= set(state["images"]):
                 return 1
             print(json.dumps([{"Id": one, "RepoDigests": [one]} for one in names]))
+        case ["container", "inspect", "--format", _, *names]:
+            print("\n".join(state["containers"][one] for one in names))
         case ["container", "inspect", *names]:
             print(json.dumps([_inspected(one, state["containers"][one]) for one in names]))
         case ["ps", "--quiet", *_]:

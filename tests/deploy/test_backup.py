@@ -42,9 +42,13 @@ def wanted(text: str = "# twinmail.toml\n") -> dict[str, bytes]:
     return backup.bundle(ROOT, files, compose.environment(CONFIG, "backup", files, REFERENCES))
 
 
+def plan(machine: Machine, files: dict[str, bytes], folder: str) -> Difference:
+    return backup.difference(backup.look(machine, (), folder, "twinmail").files, files)
+
+
 def test_all_files_arrive_for_their_owner_alone(machine: Machine, tmp_path: Path) -> None:
     folder, files = tmp_path / "a server's", wanted()
-    difference = backup.plan(machine, files, str(folder))
+    difference = plan(machine, files, str(folder))
     assert set(difference.new) == set(files)
     assert not folder.exists()
     backup.install(machine, files, difference, str(folder))
@@ -58,19 +62,19 @@ def test_all_files_arrive_for_their_owner_alone(machine: Machine, tmp_path: Path
         assert stat.S_IMODE(status.st_mode) == (0o700 if path.is_dir() else 0o600), path
     for place in compose.MOUNT_POINTS:
         assert (folder / "settings" / place).is_dir()
-    assert not backup.plan(machine, files, str(folder))
+    assert not plan(machine, files, str(folder))
 
 
 def test_only_differences_are_sent_and_what_belongs_to_nothing_goes(machine: Machine, tmp_path: Path) -> None:
     folder, files = str(tmp_path / "server"), wanted()
-    backup.install(machine, files, backup.plan(machine, files, folder), folder)
+    backup.install(machine, files, plan(machine, files, folder), folder)
     dovecot = (tmp_path / "server/settings/dovecot/local.conf").stat().st_ino
     (tmp_path / "server/settings/config/old one").write_text("")
     changed = wanted("# another\n")
-    difference = backup.plan(machine, changed, folder)
+    difference = plan(machine, changed, folder)
     assert difference == Difference((), ("settings/config/twinmail.toml",), ("settings/config/old one",))
     backup.install(machine, changed, difference, folder)
-    assert not backup.plan(machine, changed, folder)
+    assert not plan(machine, changed, folder)
     assert (tmp_path / "server/settings/dovecot/local.conf").stat().st_ino == dovecot
 
 
@@ -78,6 +82,7 @@ def test_compose_is_asked_to_wait_and_its_failure_is_told(
     machine: Machine, host: SshHost, tmp_path: Path
 ) -> None:
     log = host.log.parents[1] / "docker.log"
+    log.unlink(missing_ok=True)
     backup.up(machine, str(tmp_path))
     assert log.read_text() == (
         f"{tmp_path}: compose up --detach --wait --wait-timeout 300 --remove-orphans\n"

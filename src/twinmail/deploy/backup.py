@@ -7,16 +7,18 @@ the mail from S3.
 
 import hashlib
 import io
+import json
 import shlex
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from twinmail.deploy import compose, running
+from twinmail.deploy.running import Container, RunningError
 from twinmail.deploy.server_files import ServerFile
 from twinmail.deploy.ssh import Machine
-from twinmail.oci.digests import Digests
 
 USER = 1000
 """Whom the containers run as (uid and gid), and whose the files are."""
@@ -45,6 +47,41 @@ sync
 cd "$folder"
 {removals}
 """
+
+_SEPARATOR = "-- twinmail --"
+_LOOK = """\
+set -eu
+docker version >/dev/null
+for one in {references}; do docker image inspect $one >/dev/null 2>&1 || echo $one; done
+echo '{separator}'
+# A machine that is new has no such folder.
+[ ! -d {folder} ] || (cd {folder} && find . -type f -exec sha256sum {{}} +)
+echo '{separator}'
+form='{{{{.Label "com.docker.compose.service"}}}} {{{{.Status}}}}'
+[ ! -e {folder}/{up} ] || docker ps --filter {label} --format "$form"
+echo '{separator}'
+ids=$(docker ps --quiet --no-trunc --filter {label})
+[ -z "$ids" ] || docker container inspect $ids
+echo '{separator}'
+[ -z "$ids" ] || docker image inspect $(docker container inspect --format '{{{{.Image}}}}' $ids | sort -u)
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a machine has.
+
+    Attributes:
+        lacking: references of images that it has not.
+        files: digests by path.
+        states: of containers, by service: of all that are known to be of these files.
+        containers: all that run.
+    """
+
+    lacking: tuple[str, ...]
+    files: Mapping[str, str]
+    states: Mapping[str, str]
+    containers: tuple[Container, ...]
 
 
 @dataclass(frozen=True)
@@ -76,19 +113,37 @@ def bundle(root: Path, files: Sequence[ServerFile], texts: Mapping[str, str]) ->
     return {**found, "compose.yaml": (root / compose.FILE).read_bytes()}
 
 
-def plan(machine: Machine, wanted: Mapping[str, bytes], folder: str) -> Difference:
-    """How *folder* of *machine* differs from *wanted*; nothing is changed.
+def look(machine: Machine, references: Sequence[str], folder: str, project: str) -> Seen:
+    """What *machine* has; nothing is changed.
+
+    Args:
+        references: images, as the engine would call them.
+        folder: of the server.
+        project: what Compose calls all of it.
 
     Raises:
-        SshFailed, SshUnreachable: see there.
+        SshFailed: there is no engine, or it does not answer.
+        SshUnreachable, RunningError: see there.
     """
-    place = shlex.quote(folder)
-    # A machine that is new has no such folder.
-    look = f"[ ! -d {place} ] || {{ cd {place} && find . -type f -exec sha256sum {{}} +; }}"
-    there = {}
-    for line in machine.run(look).decode().splitlines():
-        digest, _, path = line.partition("  ./")
-        there[path] = digest
+    script = _LOOK.format(
+        folder=shlex.quote(folder),
+        up=_UP,
+        label=shlex.quote(f"label=com.docker.compose.project={project}"),
+        references=shlex.join(references),
+        separator=_SEPARATOR,
+    )
+    # One connection: each is a second on a machine that is far away.
+    lacking, files, states, containers, images = machine.run(script).decode().split(f"{_SEPARATOR}\n")
+    return Seen(
+        lacking=tuple(lacking.split()),
+        files={path: digest for digest, _, path in (line.partition("  ./") for line in files.splitlines())},
+        states=dict(line.split(" ", 1) for line in states.splitlines()),
+        containers=running.docker_containers(_documents(containers), _documents(images)),
+    )
+
+
+def difference(there: Mapping[str, str], wanted: Mapping[str, bytes]) -> Difference:
+    """How the files *there*, digests by path, differ from *wanted*."""
     digests = {path: hashlib.sha256(data).hexdigest() for path, data in wanted.items()}
     return Difference(
         new=tuple(sorted(digests.keys() - there.keys())),
@@ -122,48 +177,18 @@ def up(machine: Machine, folder: str) -> None:
     machine.run(f"cd {shlex.quote(folder)} && {up} && touch {_UP}")
 
 
-def lacking(machine: Machine, references: Sequence[str]) -> tuple[str, ...]:
-    """Those of *references* that the engine of *machine* has no image of.
-
-    Raises:
-        SshFailed: there is no engine, or it does not answer.
-        SshUnreachable: see there.
-    """
-    names = shlex.join(references)
-    look = f"for one in {names}; do docker image inspect $one >/dev/null 2>&1 || echo $one; done"
-    return tuple(machine.run(f"docker version >/dev/null && {look}").decode().split())
-
-
-def down(machine: Machine, folder: str, parts: Sequence[str], project: str) -> tuple[str, ...]:
-    """Those of *parts* that do not run well, or perhaps not with the files that are in *folder*.
-
-    Raises:
-        SshFailed, SshUnreachable: see there.
-    """
-    form = '{{.Label "com.docker.compose.service"}} {{.Status}}'
-    label = f"label=com.docker.compose.project={project}"
-    listing = shlex.join(["docker", "ps", "--filter", label, "--format", form])
-    told = machine.run(f"[ ! -e {shlex.quote(folder)}/{_UP} ] || {listing}").decode()
+def down(states: Mapping[str, str], parts: Sequence[str]) -> tuple[str, ...]:
+    """Those of *parts* that do not run well, by what the engine says of each."""
     # "Up 2 hours", where nothing checks its health, or "Up 2 hours (healthy)".
-    states = dict(line.split(" ", 1) for line in told.splitlines())
     well = {name for name, state in states.items() if "(" not in state or "(healthy)" in state}
     return tuple(one for one in parts if one not in well)
 
 
-def check(
-    machine: Machine,
-    digests: Digests,
-    platform: str,
-    images: Sequence[str] = compose.IMAGES,
-    project: str = running.PROJECT,
-) -> tuple[running.Difference, ...]:
-    """In what the containers of *machine* are not the *images* that *digests* pins.
-
-    Raises:
-        SshFailed, SshUnreachable, RunningError: see there.
-    """
-    containers = running.read_docker(lambda argv: machine.run(shlex.join(argv)), project)
-    return running.compare(containers, digests, platform, images)
+def _documents(text: str) -> Any:
+    try:
+        return json.loads(text or "[]")
+    except ValueError as error:
+        raise RunningError(f"docker inspect: expected JSON, got {text[:80]!r}; is it Docker?") from error
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twinmail.config import Config
 from twinmail.deploy import backup, compose, lightsail, running, server_files, ssh_push
-from twinmail.deploy.backup import Difference
+from twinmail.deploy.backup import Difference, Seen
 from twinmail.deploy.compose import TLS_VOLUME, Part
 from twinmail.deploy.server_files import PORTS, PRODUCTION, ServerPorts, ServerSecrets, Surroundings
 from twinmail.deploy.ssh import Machine
@@ -154,14 +154,13 @@ def plan(request: Request, machine: Machine) -> Plan:
         BackupServerError: an image is not pinned.
         RunningError: see there.
     """
-    references = request.references
-    lacking = backup.lacking(machine, [references[one] for one in request.images])
+    references, seen = request.references, _look(request, machine)
     stay = [one.name for one in request.parts if one.stays]
     return Plan(
-        images=tuple(one for one in request.images if references[one] in lacking),
-        files=backup.plan(machine, request.files, request.folder),
-        down=backup.down(machine, request.folder, stay, request.project),
-        running=_other_images(request, machine),
+        images=tuple(one for one in request.images if references[one] in seen.lacking),
+        files=backup.difference(seen.files, request.files),
+        down=backup.down(seen.states, stay),
+        running=_other_images(request, seen),
     )
 
 
@@ -198,7 +197,7 @@ def apply(
         say("starting what is not as it should be, and waiting until all of it is healthy")
         backup.up(machine, request.folder)
     say("comparing what runs with what is pinned")
-    if differences := _other_images(request, machine):
+    if differences := _other_images(request, _look(request, machine)):
         lines = "\n".join(f"  {one}" for one in differences)
         raise BackupServerError(
             f"{machine.host}: other images run than those that were asked for:\n{lines}\n"
@@ -206,9 +205,14 @@ def apply(
         )
 
 
-def _other_images(request: Request, machine: Machine) -> tuple[running.Difference, ...]:
+def _look(request: Request, machine: Machine) -> Seen:
+    references = request.references
+    return backup.look(machine, [references[one] for one in request.images], request.folder, request.project)
+
+
+def _other_images(request: Request, seen: Seen) -> tuple[running.Difference, ...]:
     stay = sorted({one.image for one in request.parts if one.stays})
-    return backup.check(machine, request.digests, request.platform, stay, request.project)
+    return running.compare(seen.containers, request.digests, request.platform, stay)
 
 
 def _check_built(request: Request, images: Sequence[ImagePush]) -> None:
