@@ -17,28 +17,25 @@ import pytest
 
 from tests.deploy.built_images import Silent, digests, pushes
 from tests.deploy.conftest import ROOT
+from tests.deploy.local_cloud import CREDENTIALS, RELAY_PASSWORD, cloud, free_ports, surroundings
 from tests.deploy.ssh_host import run_host
 from tests.e2e.mail import Client, Sender
 from twinmail import smtp_credentials
 from twinmail.config import Config
 from twinmail.deploy import backup_server
 from twinmail.deploy.backup_server import Plan, Request
-from twinmail.deploy.server_files import ServerPorts, ServerSecrets, Surroundings
+from twinmail.deploy.server_files import ServerPorts, ServerSecrets
 from twinmail.deploy.ssh import Machine
 from twinmail.local import accounts, pki, webmail
-from twinmail.local.services import ACCESS_KEY, SECRET_KEY
-from twinmail.local.state import LOOPBACK, State
+from twinmail.local.state import LOOPBACK
 from twinmail.local.system import LocalSystem
 from twinmail.runtime.emulation import host_platform
-from twinmail.runtime.select import choose
 from twinmail.webmail import Sender as WebmailSender
 
 PROJECT = f"twinmail-test-{os.getpid()}"
 SERVICES = {"dovecot", "syncer", "relay", "php", "web"}
 # They make things ready, and end.
 ENDED = ("volume", "placeholder")
-RELAY_PASSWORD = "0123456789abcdef" * 3
-CREDENTIALS = f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n".encode()
 
 TOML = f"""
 region = "eu-central-1"
@@ -106,66 +103,44 @@ class Backup:
         return Client(LOOPBACK, self.ports.imaps, "ann", password, self.tls)
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def backup(tool: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backup]:
     root = tmp_path_factory.mktemp("backup")
-    config_file = root / "twinmail.toml"
-    config_file.write_text(TOML)
-    checkout = State.of_checkout(ROOT)
-    state = State(root=root / "local", images=checkout.images, layers=checkout.layers)
-    runtime = choose("docker", state.root, state.layers)
-    system = LocalSystem(state, config_file, runtime, host_platform(), ephemeral_ports=True)
+    program = tool("docker-compose")
+    programs = root / "bin"
+    programs.mkdir()
+    engine = shutil.which("docker")
+    (programs / "docker").write_text(
+        f'#!/bin/sh\n[ "$1" != compose ] || {{ shift; exec {program} "$@"; }}\nexec {engine} "$@"\n'
+    )
+    (programs / "docker").chmod(0o755)
     found = None
-    try:
-        system._prepare()
-        system.start_localstack()
-        system.wait_for_localstack()
-        system.deploy()
-        system.start_edge()
-        system.wait_for_edge()
-        program = tool("docker-compose")
-        programs = root / "bin"
-        programs.mkdir()
-        engine = shutil.which("docker")
-        (programs / "docker").write_text(
-            f'#!/bin/sh\n[ "$1" != compose ] || {{ shift; exec {program} "$@"; }}\nexec {engine} "$@"\n'
-        )
-        (programs / "docker").chmod(0o755)
-        with run_host(root / "ssh", path=f"{programs}:{os.environ['PATH']}") as host:
-            found = _backup(root, system, program, Machine(host.name, host.ssh, sudo=False))
-            found.deploy()
-            yield found
-    finally:
-        if found is not None:
-            found.compose("down", "--volumes", "--timeout", "10")
-            for reference in found.request.references.values():
-                # Somebody else may run the same image here.
-                with suppress(docker.errors.APIError):
-                    docker.from_env().images.remove(reference)
-        system.stop()
-        runtime.remove_leftovers()
+    with cloud(root, TOML, "docker") as system:
+        try:
+            with run_host(root / "ssh", path=f"{programs}:{os.environ['PATH']}") as host:
+                found = _backup(root, system, program, Machine(host.name, host.ssh, sudo=False))
+                found.deploy()
+                yield found
+        finally:
+            if found is not None:
+                found.compose("down", "--volumes", "--timeout", "10")
+                for reference in found.request.references.values():
+                    # Somebody else may run the same image here.
+                    with suppress(docker.errors.APIError):
+                        docker.from_env().images.remove(reference)
 
 
 def _backup(root: Path, system: LocalSystem, program: Path, machine: Machine) -> Backup:
     config = Config.parse(TOML)
-    ca = (system.state.tls / pki.CA).read_bytes()
+    around = surroundings(system)
+    ses = around.ses_of(config)
     sender = root / "smtp.json"
-    ses = smtp_credentials.Endpoint("localhost", system.ports["submissions"], system.ports["submission"])
     smtp_credentials.ensure_webmail(system.session().client("iam"), config, sender, ses.host, ses.port)
     credential = json.loads(sender.read_text())
     known = ServerSecrets(
         CREDENTIALS, RELAY_PASSWORD, CREDENTIALS, WebmailSender(credential["user"], credential["password"])
     )
     ports = ServerPorts(*free_ports(7))
-    surroundings = Surroundings(endpoint=system.endpoint, ses=ses, authorities=ca)
     folder = root / "server"
     tls = root / "tls"
     pki.ensure(system.state.tls, tls, (config.servers["backup"].host,))
@@ -178,7 +153,7 @@ def _backup(root: Path, system: LocalSystem, program: Path, machine: Machine) ->
         digests=digests(system.state),
         folder=str(folder),
         ports=ports,
-        surroundings=surroundings,
+        surroundings=around,
         tls=str(tls),
         project=PROJECT,
     )

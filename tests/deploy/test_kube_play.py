@@ -16,24 +16,23 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.deploy.built_images import digests, pushes
 from tests.deploy.conftest import ROOT
-from tests.deploy.kube_play import Podman
-from tests.deploy.test_compose import CREDENTIALS, RELAY_PASSWORD, free_ports
+from twinmail.rehearsal.podman import Podman
+from tests.deploy.local_cloud import CREDENTIALS, RELAY_PASSWORD, cloud, free_ports, surroundings
 from tests.e2e.mail import Client, Sender
-from twinmail import smtp_credentials
 from twinmail.config import Config
 from twinmail.deploy import kustomization, pins
 from twinmail.deploy.kustomization import LOCAL, Request, Tls
-from twinmail.deploy.server_files import ServerPorts, ServerSecrets, Surroundings
+from twinmail.deploy.server_files import ServerPorts, ServerSecrets
 from twinmail.local import accounts, pki
-from twinmail.local.state import LOOPBACK, State
+from twinmail.local.state import LOOPBACK
 from twinmail.local.system import LocalSystem
 from twinmail.oci.destination import Destination
 from twinmail.oci.fetch import Silent
-from twinmail.oci.push import plan
 from twinmail.oci.served import serve
 from twinmail.runtime.emulation import host_platform
-from twinmail.runtime.select import available, choose
+from twinmail.runtime.select import available
 
 HOST = "primary.example.org"
 MESSAGE = "From: a@elsewhere.example\r\nTo: ann@example.org\r\nSubject: {}\r\n\r\nHello\r\n"
@@ -104,51 +103,38 @@ def pod(tool: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -
     if shutil.which("podman") is None or os.geteuid() != 0:
         pytest.skip("needs podman, and root for it: sh .ci/podman")
     root = tmp_path_factory.mktemp("pod")
-    config_file = root / "twinmail.toml"
-    config_file.write_text(toml())
-    checkout = State.of_checkout(ROOT)
-    state = State(root=root / "local", images=checkout.images, layers=checkout.layers)
-    runtime = choose(available()[0], state.root, state.layers)
-    system = LocalSystem(state, config_file, runtime, host_platform(), ephemeral_ports=True)
     podman = Podman(root / "podman")
-    built = [plan(name, state.images / name) for name in pins.IMAGES]
-    try:
-        system._prepare()
-        system.start_localstack()
-        system.wait_for_localstack()
-        system.deploy()
-        system.start_edge()
-        system.wait_for_edge()
-        with serve(built, Destination("http", "127.0.0.1:1", "twinmail"), Silent()) as served:
-            manifests = {one.name: one.manifests[host_platform()].digest for one in built}
-            place = Destination("http", f"127.0.0.1:{served.port}", "twinmail")
-            entries = pins.pins(manifests, place)
-            wanted = _request(system, entries)
-            folder = kustomization.write(wanted, ROOT, root / "kustomization")
-            rendered = subprocess.run([tool("kustomize"), "build", folder], capture_output=True, check=True)
-            found = Pod(
-                podman,
-                list(yaml.safe_load_all(rendered.stdout)),
-                system,
-                wanted.ports,
-                pki.client_context(system.state.tls / pki.CA),
-                {one.name: one.reference for one in entries},
-            )
-            try:
-                found.play()
-                yield found
-            finally:
-                print(podman.logs())
-    finally:
-        podman.close()
-        system.stop()
-        runtime.remove_leftovers()
+    with cloud(root, toml(), available()[0]) as system:
+        built = pushes(system.state)
+        try:
+            with serve(built, Destination("http", "127.0.0.1:1", "twinmail"), Silent()) as served:
+                place = Destination("http", f"127.0.0.1:{served.port}", "twinmail")
+                entries = pins.pins(pins.pinned(digests(system.state), host_platform()), place)
+                wanted = _request(system, entries)
+                folder = kustomization.write(wanted, ROOT, root / "kustomization")
+                rendered = subprocess.run(
+                    [tool("kustomize"), "build", folder], capture_output=True, check=True
+                )
+                found = Pod(
+                    podman,
+                    list(yaml.safe_load_all(rendered.stdout)),
+                    system,
+                    wanted.ports,
+                    pki.client_context(system.state.tls / pki.CA),
+                    {one.name: one.reference for one in entries},
+                )
+                try:
+                    found.play()
+                    yield found
+                finally:
+                    print(podman.logs())
+        finally:
+            podman.close()
 
 
 def _request(system: LocalSystem, entries: tuple[pins.Pin, ...]) -> Request:
     tls = system.state.root / "pod-tls"
     pki.ensure(system.state.tls, tls, (HOST,))
-    ses = smtp_credentials.Endpoint("localhost", system.ports["submissions"], system.ports["submission"])
     ports = free_ports(5)
     return Request(
         config=Config.parse(toml()),
@@ -161,9 +147,7 @@ def _request(system: LocalSystem, entries: tuple[pins.Pin, ...]) -> Request:
         ports=ServerPorts(
             imaps=ports[0], submission=ports[1], sieve=ports[2], health=ports[3], relay=ports[4]
         ),
-        surroundings=Surroundings(
-            endpoint=system.endpoint, ses=ses, authorities=(system.state.tls / pki.CA).read_bytes()
-        ),
+        surroundings=surroundings(system),
     )
 
 
