@@ -1,14 +1,18 @@
 """An older account on another server, imported: both servers show it as it was, whatever is done twice."""
 
 import hashlib
+import itertools
 import json
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -20,6 +24,8 @@ from imapclient import IMAPClient
 from tests.e2e.conftest import SERVERS, Running
 from tests.e2e.mail import Accepted
 from tests.image.dovecot import PASSWORD, Dovecot
+from twinmail.importing.account import ImapAccount, Login
+from twinmail.importing.source import Mail, Passed, SourceAway, Trouble
 from twinmail.local.state import LOOPBACK, Claim
 from twinmail.runtime.emulation import host_platform
 from twinmail.runtime.select import choose
@@ -28,6 +34,7 @@ from twinmail.tasks.config import PROJECT
 USER = "imported"
 CORPUS = sorted((PROJECT / "tests" / "messages").glob("*.eml"))
 MINUTES = 180.0
+CROWD = 300
 ZONE = timezone(timedelta(hours=-7))
 
 Message = tuple[datetime, tuple[str, ...], str, int]
@@ -59,6 +66,41 @@ OLD: list[tuple[str, bytes, tuple[bytes, ...], datetime]] = [
 # fmt: on
 
 
+class Cutter:
+    """A way to the *port*; each connection breaks after so many octets from there as *limits* gives next."""
+
+    def __init__(self, port: int, limits: Iterator[int]) -> None:
+        self.port = port
+        self._limits = limits
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.own = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection((LOOPBACK, self.port))
+                threading.Thread(target=self._carry, args=(client, server, None), daemon=True).start()
+                allowed = next(self._limits, None)
+                threading.Thread(target=self._carry, args=(server, client, allowed), daemon=True).start()
+
+    @staticmethod
+    def _carry(source: socket.socket, target: socket.socket, allowed: int | None) -> None:
+        with suppress(OSError):
+            while data := source.recv(4096):
+                if allowed is not None and (allowed := allowed - len(data)) < 0:
+                    break
+                target.sendall(data)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
 @dataclass
 class Import:
     """The command line, on the machine that runs *running*."""
@@ -67,20 +109,26 @@ class Import:
     old: Dovecot
 
     def run(self, *words: str, expected: int = 0) -> dict[str, Any]:
-        command = [sys.executable, str(PROJECT / "tasks.py"), "import", *words, "--json"]
-        where = ["--mailbox", USER, "--state", str(self.running.state.root)]
+        command = self.command(*words, "--json")
         done = subprocess.run(
-            [*command, *where], input=PASSWORD, capture_output=True, text=True, check=False, timeout=300
+            command, input=PASSWORD, capture_output=True, text=True, check=False, timeout=300
         )
         assert done.returncode == expected, done.stderr
         assert PASSWORD not in done.stdout + done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
-    def account(self, *words: str, user: str = "ann") -> dict[str, Any]:
+    def command(self, *words: str, mailbox: str = USER) -> list[str]:
+        where = ["--mailbox", mailbox, "--state", str(self.running.state.root)]
+        return [sys.executable, str(PROJECT / "tasks.py"), "import", *words, *where]
+
+    def server(self, user: str = "ann") -> list[str]:
         authority = str(self.old.folder / "tls" / "ca.pem")
-        server = ["--imap", f"{LOOPBACK}:{self.old.port}", "--user", user, "--password-fd", "0"]
-        return self.run(*server, "--ca", authority, *words)
+        where = ["--imap", f"{LOOPBACK}:{self.old.port}", "--ca", authority]
+        return [*where, "--user", user, "--password-fd", "0"]
+
+    def account(self, *words: str) -> dict[str, Any]:
+        return self.run(*self.server(), *words)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +137,8 @@ def old(runtime_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp(f"old-{runtime_name}")
     runtime = choose(runtime_name, folder / "runtime")
     images = PROJECT / ".twinmail" / "images"
-    server = Dovecot(runtime, images / "dovecot", host_platform(), folder / "server")
+    users = ("ann", "large", "odd")
+    server = Dovecot(runtime, images / "dovecot", host_platform(), folder / "server", users)
     server.folder.mkdir()
     try:
         server.start("old")
@@ -103,6 +152,8 @@ def old(runtime_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             for path in CORPUS:
                 if path.stat().st_size:
                     client.append("Archive/2008", path.read_bytes(), (b"\\Seen",), OLD[0][3])
+        for number in range(CROWD):
+            server.store("large", f"{1_500_000_000 + number}.{number}.host", message(f"number {number}"))
         yield server
     finally:
         server.stop()
@@ -277,56 +328,118 @@ def test_bad_message_is_named_and_the_rest_goes_on(imports: Import, tmp_path: Pa
         (("/nowhere", "--into", "a//b"), "--into 'a//b': not the name of a folder"),
     ],
 )
-def test_bad_command_is_one_line(
-    running: Running, imports: Import, words: tuple[str, ...], problem: str
-) -> None:
+def test_bad_command_is_one_line(imports: Import, words: tuple[str, ...], problem: str) -> None:
+    done = refused(imports, *words)
+    assert problem in done and len(done.splitlines()) == 1, done
+
+
+def test_untrusted_certificate_and_wrong_password_are_refused(imports: Import) -> None:
+    server = imports.server()
+    assert "login refused" in refused(imports, *server)
+    authority = server.index("--ca")
+    del server[authority : authority + 2]
+    assert "the certificate is not trusted" in refused(imports, *server)
+
+
+def refused(imports: Import, *words: str) -> str:
+    """What the command says that must end with 1; the password is wrong."""
     done = subprocess.run(
-        [
-            sys.executable,
-            str(PROJECT / "tasks.py"),
-            "import",
-            *words,
-            "--mailbox",
-            USER,
-            "--state",
-            str(running.state.root),
-        ],
-        input="x\n",
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
+        imports.command(*words), input="wrong\n", capture_output=True, text=True, check=False, timeout=120
     )
-    assert done.returncode == 1 and problem in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.returncode == 1, done.stderr
+    return done.stderr
 
 
-def test_untrusted_certificate_and_wrong_password_are_refused(running: Running, imports: Import) -> None:
-    server = [
-        "--imap",
-        f"{LOOPBACK}:{imports.old.port}",
-        "--user",
-        "ann",
-        "--password-fd",
-        "0",
-        "--mailbox",
-        USER,
-    ]
-    authority = ["--ca", str(imports.old.folder / "tls" / "ca.pem")]
-    for more, problem in (([], "the certificate is not trusted"), (authority, "login refused")):
-        done = subprocess.run(
-            [
-                sys.executable,
-                str(PROJECT / "tasks.py"),
-                "import",
-                *server,
-                *more,
-                "--state",
-                str(running.state.root),
-            ],
-            input="wrong password\n",
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
+def test_killed_and_interrupted_import_goes_on_and_adds_nothing_twice(
+    running: Running, imports: Import
+) -> None:
+    count = CROWD
+    command = imports.command(*imports.server("large"), mailbox="u39")
+    s3 = running.system.session().client("s3")
+
+    def logged() -> int:
+        pages = s3.get_paginator("list_objects_v2").paginate(
+            Bucket=running.system.config.bucket, Prefix="manifest/"
         )
-        assert done.returncode == 1 and problem in done.stderr, done.stderr
+        return sum("-import-" in one["Key"] for page in pages for one in page.get("Contents", ()))
+
+    before = logged()
+    for number, (kind, code) in enumerate(((signal.SIGINT, 130), (signal.SIGKILL, -9)), 1):
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdin is not None
+        process.stdin.write(PASSWORD)
+        process.stdin.close()
+        deadline = time.monotonic() + MINUTES
+        while logged() < before + 40 * number:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(kind)
+        assert process.wait(60) == code
+        assert process.stderr is not None
+        if kind == signal.SIGINT:
+            assert "the same command goes on from there" in process.stderr.read()
+    done = subprocess.run(
+        [*command, "--json"], input=PASSWORD, capture_output=True, text=True, check=False, timeout=300
+    )
+    document = json.loads(done.stdout)
+    assert document["imported"] + document["known"] == count and document["known"] >= 80
+    assert logged() == before + count
+    for server in SERVERS:
+        port, deadline = running.system.ports[f"{server}-imaps"], time.monotonic() + MINUTES
+        with session(port, "u39", running.passwords["u39"], tls=running.tls) as client:
+            while client.folder_status("INBOX", ["MESSAGES"])[b"MESSAGES"] < count:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            client.select_folder("INBOX", readonly=True)
+            subjects = [
+                one[b"ENVELOPE"].subject for one in client.fetch(client.search(), ["ENVELOPE"]).values()
+            ]
+            assert len(subjects) == len(set(subjects)) == count
+
+
+def test_broken_connections_are_made_again_and_no_message_comes_twice(imports: Import) -> None:
+    cutter = Cutter(imports.old.port, iter([50_000] * 2))
+    waits: list[float] = []
+    login = Login(LOOPBACK, cutter.own, "large", PASSWORD, imports.old.tls)
+    account = ImapAccount(login, 1 << 20, wait=waits.append)
+    folder = next(one for one in account.folders() if one.levels == ("INBOX",))
+    items = list(account.read(folder, lambda one, mark: False))
+    account.close()
+    cutter.close()
+    assert len(waits) == 2
+    assert len(items) == len({one.place for one in items}) == folder.messages
+    assert all(isinstance(one, Mail) for one in items)
+
+
+def test_server_that_stays_away_is_said(imports: Import) -> None:
+    # Enough to log in, too little for messages.
+    cutter = Cutter(imports.old.port, itertools.chain([40_000], itertools.repeat(8_000)))
+    login = Login(LOOPBACK, cutter.own, "large", PASSWORD, imports.old.tls)
+    account = ImapAccount(login, 1 << 20, wait=lambda seconds: None)
+    folder = next(one for one in account.folders() if one.levels == ("INBOX",))
+    with pytest.raises(SourceAway, match=r"5 times in a row; .* run the same command again"):
+        list(account.read(folder, lambda one, mark: False))
+    cutter.close()
+
+
+def test_messages_that_the_server_cannot_give_are_named(imports: Import) -> None:
+    old = imports.old
+    for number in range(5):
+        old.store("odd", f"{1_500_000_000 + number}.{number}.host", message(f"odd {number}"))
+    old.store("odd", "1500000009.9.host", message("large") + b"x" * 5000)
+    login = Login(LOOPBACK, old.port, "odd", PASSWORD, old.tls)
+    account = ImapAccount(login, 4000, wait=lambda seconds: None)
+    (folder,) = account.folders()[:1]
+    (path,) = (one for one in old.maildir("odd").rglob("1500000002.2.host*"))
+    path.chmod(0)
+    items = list(account.read(folder, lambda one, mark: mark.endswith(":1")))
+    account.close()
+    assert [type(one) for one in items] == [Passed, Mail, Trouble, Mail, Mail, Trouble]
+    assert isinstance(items[2], Trouble) and items[2].place == "INBOX: UID 3"
+    assert "the server ends the connection" in items[2].reason
+    assert items[5] == Trouble(
+        "INBOX: UID 6", f"expected at most 4000 octets, got {len(message('large')) + 5000}"
+    )
+    path.chmod(0o600)

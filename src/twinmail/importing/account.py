@@ -30,6 +30,7 @@ _BATCH = 64
 _BATCH_OCTETS = 4 << 20
 _SURVEY = 1000
 _ATTEMPTS = 5
+_ATTEMPTS_AT_ONE = 3
 _PAUSE = 2.0
 _ROLES = re.compile(rb"\\(All|Archive|Drafts|Flagged|Important|Junk|Sent|Trash)", re.IGNORECASE)
 _UNSELECTABLE = (b"\\noselect", b"\\nonexistent")
@@ -76,6 +77,7 @@ class ImapAccount:
         self._now = now
         self._client: Any = None
         self._was_there = False
+        self._asked: tuple[int, ...] = ()
 
     def close(self) -> None:
         """Log out."""
@@ -94,17 +96,29 @@ class ImapAccount:
         return [one for one in found if not self._only or one.key in self._only]
 
     def read(self, folder: Folder, known: Known) -> Iterator[Item]:
-        """See `Source`. After a lost connection it goes on where it was."""
-        after, failures = 0, 0
+        """See `Source`. After a lost connection it goes on where it was.
+
+        Some servers end the connection when a message of theirs is damaged. So what was asked for then is
+        asked for again one by one, and a message that ends it again and again is left out.
+        """
+        after, failures, careful = 0, 0, 0
         while True:
+            self._asked = ()
             try:
-                for uid, item in self._read(folder, known, after):
+                for uid, item in self._read(folder, known, after, careful):
                     after, failures = uid, 0
                     yield item
                 return
             except _AWAY as error:
                 failures += 1
-                self._lost(error, failures)
+                asked = self._asked
+                careful = max([careful, *asked])
+                if len(asked) == 1 and failures >= _ATTEMPTS_AT_ONE:
+                    yield Trouble(f"{folder}: UID {asked[0]}", f"the server ends the connection: {error}")
+                    after, failures = asked[0], 0
+                    self._drop()
+                else:
+                    self._lost(error, failures)
 
     def survey(self, folder: Folder) -> Sequence[tuple[str, int]]:
         """See `Source`; one fetch of sizes for a thousand messages."""
@@ -120,7 +134,8 @@ class ImapAccount:
 
         return self._again(ask)
 
-    def _read(self, folder: Folder, known: Known, after: int) -> Iterator[tuple[int, Item]]:
+    def _read(self, folder: Folder, known: Known, after: int, careful: int) -> Iterator[tuple[int, Item]]:
+        """The messages with UIDs above *after*, those up to *careful* fetched one by one."""
         client, validity = self._select(folder)
         for uids in _parted([one for one in sorted(client.search("ALL")) if one > after], _SURVEY):
             sizes = self._sizes(client, uids)
@@ -144,7 +159,8 @@ class ImapAccount:
                     batch, octets = [], 0
                     yield uid, passed
                     continue
-                if batch and (octets + size > _BATCH_OCTETS or len(batch) >= _BATCH):
+                most = 1 if batch and batch[0] <= careful else _BATCH
+                if batch and (octets + size > _BATCH_OCTETS or len(batch) >= most):
                     yield from self._fetch(client, folder, validity, batch)
                     batch, octets = [], 0
                 batch.append(uid)
@@ -156,8 +172,10 @@ class ImapAccount:
     ) -> Iterator[tuple[int, Item]]:
         if not uids:
             return
+        self._asked = tuple(uids)
         try:
             found = client.fetch(uids, ["FLAGS", "INTERNALDATE", "BODY.PEEK[]"])
+            self._asked = ()
         except _AWAY:
             raise
         except (IMAPClientError, ValueError) as error:
@@ -266,11 +284,14 @@ class ImapAccount:
                 failures += 1
                 self._lost(error, failures)
 
-    def _lost(self, error: Exception, failures: int) -> None:
+    def _drop(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             with suppress(OSError, IMAPClientError):
                 client.shutdown()
+
+    def _lost(self, error: Exception, failures: int) -> None:
+        self._drop()
         problem = f"{self._login}: {str(error) or type(error).__name__}"
         if not self._was_there:
             raise SourceBroken(f"{problem}; check host and port (IMAP inside TLS, usually {PORT})") from error
