@@ -14,6 +14,7 @@ from tests.contract.deployed import Deployed
 from twinmail import stack
 from twinmail.config import Config, Mailbox
 from twinmail.function_zip import build_function
+from twinmail.production import Retention
 from twinmail.stack_template import render
 from twinmail.tasks.config import PROJECT
 
@@ -59,6 +60,84 @@ def test_bucket_is_closed_to_the_public_and_to_plain_http(deployed: Deployed) ->
     assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     rules = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
     assert rules[0]["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+
+
+def test_what_is_kept_and_how_long_is_what_the_configuration_says(deployed: Deployed, tmp_path: Path) -> None:
+    session, config = deployed.session, deployed.config
+    s3, logs = session.client("s3"), session.client("logs")
+    cloudformation = session.client("cloudformation")
+
+    def rules() -> dict[str, Any]:
+        found = s3.get_bucket_lifecycle_configuration(Bucket=config.bucket)["Rules"]
+        return {one["ID"]: one for one in found}
+
+    def log_days() -> int:
+        name = f"/aws/lambda/{config.function}"
+        (group,) = logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+        days: int = group["retentionInDays"]
+        return days
+
+    def deploy(wanted: Config) -> None:
+        stack.apply(cloudformation, stack.plan(cloudformation, TEMPLATE, wanted, function(tmp_path)), print)
+
+    assert set(rules()) == {"abort-unfinished-uploads", "forget-deleted-and-replaced"}
+    assert rules()["forget-deleted-and-replaced"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
+    assert log_days() == 30
+    try:
+        deploy(replace(config, retention=Retention(log_days=90, deleted_days=60, archive_days=180)))
+        assert rules()["forget-deleted-and-replaced"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 60}
+        for prefix in ("incoming/", "processed/"):
+            one = rules()[f"archive-{prefix[:-1]}"]
+            assert one["Filter"]["And"]["Prefix"] == prefix
+            assert one["Filter"]["And"]["ObjectSizeGreaterThan"] >= 64 * 1024
+            assert one["Transitions"] == [{"Days": 180, "StorageClass": "GLACIER_IR"}]
+        assert log_days() == 90
+    finally:
+        deploy(config)
+    assert "archive-incoming" not in rules() and log_days() == 30
+
+
+def test_alarms_are_there_and_tell_the_operator(deployed: Deployed) -> None:
+    config, client = deployed.config, deployed.session.client
+    alarms = client("cloudwatch").describe_alarms(AlarmNamePrefix=f"{config.stack}-")["MetricAlarms"]
+    assert len(alarms) == 8 + len(config.servers)
+    (topic,) = {action for one in alarms for action in one["AlarmActions"]}
+    assert topic.endswith(f":{config.alarm_topic}")
+    (told,) = client("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    assert (told["Protocol"], told["Endpoint"]) == ("email", config.operator)
+    queues = {each["Value"] for one in alarms for each in one["Dimensions"] if each["Name"] == "QueueName"}
+    assert queues == {config.dead_letter_queue, *(config.queue(one) for one in config.servers)}
+
+
+def test_an_alarm_reaches_who_listens_to_the_topic(deployed: Deployed) -> None:
+    config, client = deployed.config, deployed.session.client
+    name = f"{config.stack}-receipt-lost"
+    (alarm,) = client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]
+    sqs = client("sqs")
+    url = sqs.create_queue(QueueName="alarmed")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    (topic,) = alarm["AlarmActions"]
+    subscription = client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)["SubscriptionArn"]
+    try:
+        # CloudWatch looks at it once in its period, which is too long to wait for.
+        client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="tried")
+        told = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20)["Messages"][0]["Body"]
+        notice = json.loads(json.loads(told)["Message"])
+        assert (notice["AlarmName"], notice["NewStateValue"]) == (name, "ALARM")
+        assert "gave up" in notice["AlarmDescription"]
+    finally:
+        client("sns").unsubscribe(SubscriptionArn=subscription)
+        sqs.delete_queue(QueueUrl=url)
+
+
+def test_each_domain_sends_with_an_envelope_of_its_own(deployed: Deployed) -> None:
+    config, ses = deployed.config, deployed.session.client("ses")
+    found = ses.get_identity_mail_from_domain_attributes(Identities=list(config.domains))
+    for domain in config.domains:
+        one = found["MailFromDomainAttributes"][domain]
+        assert one["MailFromDomain"] == config.mail_from(domain) == f"bounce.{domain}"
+        # Mail goes out although the MX record is missing.
+        assert one["BehaviorOnMXFailure"] == "UseDefaultValue"
 
 
 def test_second_deployment_changes_nothing(deployed: Deployed, tmp_path: Path) -> None:
