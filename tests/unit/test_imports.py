@@ -22,6 +22,7 @@ OUTER = {
     "twinmail.certificate.__main__": {"twinmail.sync"},
     "twinmail.client_profile": set(),
     "twinmail.cost": set(),
+    "twinmail.dns": {"twinmail.client_profile"},
     "twinmail.importing": set(),
     "twinmail.runtime": {"twinmail.oci"},
     "twinmail.oci": set(),

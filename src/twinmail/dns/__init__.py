@@ -1,0 +1,1 @@
+"""The records of the domains: what they must be, what the DNS says, and Route 53."""
