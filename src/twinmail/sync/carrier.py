@@ -19,7 +19,7 @@ from twinmail.filter.decision import Placement
 from twinmail.ledger import Ledger
 from twinmail.maildir import Maildir, Staged
 from twinmail.manifest import Delivery, Entry
-from twinmail.sync.budget import Budget
+from twinmail.sync.budget import Budget, fitting, memory_limit
 from twinmail.sync.bulk import LEAST, Bulk
 from twinmail.sync.cursor import committed
 from twinmail.sync.decisions import RETRY_CAP_SECONDS, Decisions, NotDecided
@@ -108,7 +108,7 @@ class Carrier:
         self._log = log
         self._checkpoint = checkpoint
         self._clock = clock
-        self._budget = Budget(limits.download_bytes)
+        self._budget = Budget(fitting(limits.download_bytes, memory_limit()))
         self._pool = ThreadPoolExecutor(limits.parallel_downloads, thread_name_prefix="carry")
         self._lock = threading.Lock()
         self._flying: dict[str, Future[Outcome]] = {}
