@@ -189,6 +189,16 @@ class Ledger:
                 self._write_journal(connection, mailbox)
         return len(missing)
 
+    def forget(self, lost: Mapping[str, Iterable[str]], keys: Iterable[str]) -> None:
+        """Forget that the messages *lost* (stems, by mailbox) were delivered, and that *keys* are done."""
+        with self._transaction() as connection:
+            for mailbox, stems in lost.items():
+                rows = [(mailbox, one) for one in stems]
+                for table in ("delivery", "delivered"):
+                    connection.executemany(f"DELETE FROM {table} WHERE mailbox = ? AND stem = ?", rows)
+                self._write_journal(connection, mailbox)
+            connection.executemany("DELETE FROM entry WHERE key = ?", [(one,) for one in keys])
+
     # Manifest entries
 
     def finish(self, key: str) -> None:

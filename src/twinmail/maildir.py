@@ -201,6 +201,11 @@ class Maildir:
                 break
         return found
 
+    def stems(self) -> frozenset[str]:
+        """Of all our messages that are in any folder, under whichever name."""
+        guids = {stem(guid) for _, path in self._folders() for guid in _guids(path).values()}
+        return frozenset(self.scan()) | guids
+
     def copies(self, wanted: str) -> list[tuple[str, str]]:
         """Folder and flags (letters) of each file of the message with the stem *wanted*.
 

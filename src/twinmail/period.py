@@ -48,6 +48,9 @@ class Period:
         return after and (self.until is None or moment < self.until)
 
 
+EVER = Period()
+
+
 def _moment(option: str, text: str, now: datetime, *, end: bool = False) -> datetime | None:
     if not text:
         return None

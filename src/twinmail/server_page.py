@@ -23,11 +23,11 @@ class Page(Protocol):
     @property
     def where(self) -> str: ...
 
-    def read(self, path: str) -> bytes:
-        """The octets of the page at *path*.
+    def read(self, path: str, request: bytes | None = None) -> bytes:
+        """The octets of the page at *path*, or of the answer to *request*, which is posted there.
 
         Raises:
-            Unreachable.
+            Unreachable: also if the request is refused; the text says why.
         """
 
 
@@ -37,15 +37,16 @@ class LocalPage:
 
     where: str
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, request: bytes | None = None) -> bytes:
         """See `Page`."""
         connection = http.client.HTTPConnection(self.where, timeout=SECONDS)
         try:
-            connection.request("GET", path)
+            connection.request("GET" if request is None else "POST", path, request)
             answer = connection.getresponse()
             body = answer.read()
-            if answer.status != 200:
-                raise Unreachable(f"{self.where}{path}: expected 200, got {answer.status}")
+            if answer.status not in (200, 202):
+                said = " ".join(body.decode("utf-8", "replace").split())[:300]
+                raise Unreachable(f"{self.where}{path}: expected 200, got {answer.status}: {said}")
             return body
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"{self.where}: {error}") from error

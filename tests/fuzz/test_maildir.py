@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.log_simulator import LogSimulator
 from twinmail.config import Limits
-from twinmail.ledger import FILE, Ledger
+from twinmail.ledger import Ledger
+from twinmail.ledger_file import FILE
 from twinmail.maildir import Maildir, stem
 from twinmail.sync.carrier import Carrier
 from twinmail.sync.log import Log

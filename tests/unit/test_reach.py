@@ -48,9 +48,9 @@ def port() -> Iterator[int]:
 def test_page_is_read_by_a_program_on_standard_input(port: int) -> None:
     page = CommandPage("here", (sys.executable, "-"), port)
     assert page.read("/status") == LocalPage(f"127.0.0.1:{port}").read("/status") == b"page"
-    with pytest.raises(Unreachable, match=r"^here: urllib\.error\.HTTPError: HTTP Error 404"):
+    with pytest.raises(Unreachable, match=r"^here: expected 200, got 404: page"):
         page.read("/other")
-    with pytest.raises(Unreachable, match=r"expected 200, got 404$"):
+    with pytest.raises(Unreachable, match=r"expected 200, got 404: page$"):
         LocalPage(f"127.0.0.1:{port}").read("/other")
 
 

@@ -22,8 +22,13 @@ LOGIN = "admin"
 SECONDS = 20.0
 
 _SCRIPT = """\
-import sys, urllib.request
-sys.stdout.buffer.write(urllib.request.urlopen("http://127.0.0.1:{port}{path}", timeout=5).read())
+import sys, urllib.error, urllib.request
+try:
+    answer = urllib.request.urlopen("http://127.0.0.1:{port}{path}", {request}, timeout=5)
+    sys.stdout.buffer.write(answer.read())
+except urllib.error.HTTPError as error:
+    said = " ".join(error.read().decode("utf-8", "replace").split())
+    sys.exit(f"expected 200, got {{error.code}}: {{said}}")
 """
 # The container of the service, whatever Compose called it.
 _INSIDE = (
@@ -41,9 +46,9 @@ class CommandPage:
     command: tuple[str, ...]
     port: int
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, request: bytes | None = None) -> bytes:
         """See `twinmail.server_page.Page`."""
-        script = _SCRIPT.format(port=self.port, path=path).encode()
+        script = _SCRIPT.format(port=self.port, path=path, request=repr(request)).encode()
         try:
             done = subprocess.run(
                 self.command, input=script, capture_output=True, timeout=SECONDS, check=False

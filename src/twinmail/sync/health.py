@@ -6,6 +6,7 @@
 ``/status``   everything, as JSON.
 ``/metrics``  figures, as Prometheus text.
 ``/messages/<ses-id>``  where one message is, as JSON (`twinmail.sync.whereabouts`).
+``/restore``  POST: takes a request (`twinmail.sync.restore`); ``/status`` tells how far it is.
 """
 
 import json
@@ -24,7 +25,16 @@ Raises:
     TwinmailError: the id is none, or the disk is in trouble.
 """
 
+Submit = Callable[[bytes], None]
+"""Takes a request to restore.
+
+Raises:
+    TwinmailError: it cannot be done (now).
+"""
+
 MESSAGES = "/messages/"
+RESTORE = "/restore"
+_REQUEST_OCTETS = 1 << 16
 PATHS = f"paths: /healthz /readyz /status /metrics {MESSAGES}SES-ID\n"
 
 
@@ -68,13 +78,30 @@ def metrics(status: Status) -> str:
 class Health:
     """Serves what *status* and *find* return on *host* and *port* (0: any free one, see `port`)."""
 
-    def __init__(self, host: str, port: int, status: Callable[[], Status], find: Find | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        status: Callable[[], Status],
+        find: Find | None = None,
+        submit: Submit | None = None,
+    ) -> None:
         class Handler(BaseHTTPRequestHandler):
             timeout = 5
 
             def do_GET(self) -> None:
-                answer = _answers(self.path, status, find)
-                code, kind, text = answer or (404, "text/plain", PATHS)
+                self._answer(*(_answers(self.path, status, find) or (404, "text/plain", PATHS)))
+
+            def do_POST(self) -> None:
+                length = self.headers.get("Content-Length", "")
+                if self.path != RESTORE or submit is None:
+                    self._answer(404, "text/plain", PATHS)
+                elif not length.isdecimal() or int(length) > _REQUEST_OCTETS:
+                    self._answer(413, "text/plain", f"expected a Content-Length up to {_REQUEST_OCTETS}\n")
+                else:
+                    self._answer(*_submitted(submit, self.rfile.read(int(length))))
+
+            def _answer(self, code: int, kind: str, text: str) -> None:
                 body = text.encode()
                 self.send_response(code)
                 self.send_header("Content-Type", f"{kind}; charset=utf-8")
@@ -99,6 +126,16 @@ class Health:
         """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def _submitted(submit: Submit, request: bytes) -> tuple[int, str, str]:
+    try:
+        submit(request)
+    except PermanentError as error:
+        return 409, "text/plain", f"{error}\n"
+    except TransientError as error:
+        return 503, "text/plain", f"{error}\n"
+    return 202, "text/plain", "accepted\n"
 
 
 def _answers(path: str, status: Callable[[], Status], find: Find | None) -> tuple[int, str, str] | None:

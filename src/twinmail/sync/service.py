@@ -25,6 +25,7 @@ from twinmail.sync.poll import Poll
 from twinmail.sync.push import Push
 from twinmail.sync.quota import Quotas, quota_of
 from twinmail.sync.recovery import recover
+from twinmail.sync.restore import Restore
 from twinmail.sync.source import Queue, Source
 from twinmail.sync.steps import Checkpoint, no_checkpoint
 from twinmail.sync.whereabouts import whereabouts
@@ -84,6 +85,7 @@ class Service:
         self._carrier: Carrier | None = None
         self._push: Push | None = None
         self._poll: Poll | None = None
+        self._restore: Restore | None = None
         self._failed: str | None = None
 
     def stop(self) -> None:
@@ -128,6 +130,8 @@ class Service:
         if self._options.poll:
             self._poll = Poll(self._source, carrier, self._log, self._options.poll_seconds)
             self._start("poll", self._poll.run)
+        self._restore = Restore(self._source, carrier, self._options.mail, self._options.state, self._log)
+        self._start("restore", self._restore.run)
         self._stopping.wait()
         deadline = time.monotonic() + STOP_SECONDS
         for chores in self._chores:
@@ -167,6 +171,7 @@ class Service:
             "full": {name: asdict(one) for name, one in carrier.quotas.shortages.items()} if carrier else {},
             "cursor": None,
             "disk": _disk(self._options.mail),
+            "restore": self._restore.status() if self._restore else None,
         }
         if carrier:
             try:
@@ -191,6 +196,17 @@ class Service:
             **found,
             "retrying": {key: told for key, told in retrying if key.endswith(f"Z-{ses_id}.json")},
         }
+
+    def restore(self, request: bytes) -> None:
+        """Take a request to restore.
+
+        Raises:
+            NotReady: the ledger is not open yet; transient.
+            RequestRefused, NotWritten: see `Restore.submit`.
+        """
+        if self._restore is None:
+            raise NotReady("the ledger is not open yet; see /status")
+        self._restore.submit(request)
 
     def _poke(self, key: str) -> None:
         for chores in self._chores:
