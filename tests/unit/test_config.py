@@ -1,12 +1,15 @@
 """Every bad configuration has the exact message it gets."""
 
+import json
 from pathlib import Path
 
 import pytest
+from invoke.context import Context
 
 from twinmail.config import Config, Environment
 from twinmail.errors import ConfigError
 from twinmail.production import Budget, Dns, Kubernetes, Lightsail, Retention
+from twinmail.tasks.config import config as check
 
 GOOD = """
 region = "eu-central-1"
@@ -158,6 +161,30 @@ def test_operator_who_reads_mail_here_is_known() -> None:
 
     assert here("ann@EXAMPLE.org") and not here("ann@example.com")
     assert not Config.parse(GOOD).operator_is_here
+
+
+@pytest.mark.parametrize(
+    ("operator", "hint"),
+    [
+        ("", "operator is missing: nobody is told of alarms, nor of a month over budget"),
+        (
+            "ann@example.org",
+            "operator: ann@example.org reads mail on this very system: an alarm that mail does not arrive "
+            "may not arrive there; better give an address elsewhere",
+        ),
+        ("ann@example.com", None),
+    ],
+)
+def test_operator_whom_alarms_may_not_reach_is_told(
+    operator: str, hint: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "twinmail.toml"
+    path.write_text((f'operator = "{operator}"\n' if operator else "") + GOOD)
+    check(Context(), config=str(path))
+    lines = [one for one in capsys.readouterr().out.splitlines() if one.startswith("hint: ")]
+    assert lines == ([f"hint: {hint}"] if hint else [])
+    check(Context(), config=str(path), json_=True)
+    assert json.loads(capsys.readouterr().out)["hints"] == ([hint] if hint else [])
 
 
 def test_bounces_go_to_a_subdomain_of_each_domain() -> None:

@@ -315,10 +315,16 @@ def test_size_of_the_bucket_is_cloudwatchs_or_the_sum_of_all_versions(aws: Any) 
     points = [
         {"Timestamp": NOW - timedelta(days=days), "Average": octets} for days, octets in ((1, 6e9), (2, 5e9))
     ]
-    for datapoints, expected in (([], 1500), (points, 6_000_000_000)):
+    archived = [{"Timestamp": NOW - timedelta(days=1), "Average": 1e9}]
+    for standard, cheaper, expected in (
+        ([], [], 1500),
+        (points, [], 6 * 10**9),
+        (points, archived, 7 * 10**9),
+    ):
         cloudwatch = boto3.client("cloudwatch")
         stubber = Stubber(cloudwatch)
-        stubber.add_response("get_metric_statistics", {"Label": "size", "Datapoints": datapoints})
+        for datapoints in (standard, cheaper):
+            stubber.add_response("get_metric_statistics", {"Label": "size", "Datapoints": datapoints})
         stubber.activate()
 
         def client(name: str, cloudwatch: Any = cloudwatch) -> Any:

@@ -19,6 +19,8 @@ WINDOW = timedelta(days=30)
 _DAY = 86400
 _SCALE = DAYS / WINDOW.days
 _SIZE_DAYS = 4
+# The second holds what `retention.archive_days` moved.
+_STORAGE_TYPES = ("StandardStorage", "GlacierInstantRetrievalStorage")
 
 Client = Callable[[str], Any]
 
@@ -157,17 +159,14 @@ class Measurement:
 
 def bucket_octets(config: Config, client: Client, now: datetime) -> int:
     """Octets in the bucket, earlier versions included: as CloudWatch says each day, else all are listed."""
-    points = _points(
-        client("cloudwatch"),
-        "AWS/S3",
-        "BucketSizeBytes",
-        {"BucketName": config.bucket, "StorageType": "StandardStorage"},
-        now - timedelta(days=_SIZE_DAYS),
-        now,
-        "Average",
-    )
-    if points:
-        return int(max(points, key=lambda one: one["Timestamp"])["Average"])
+    sizes = []
+    for kind in _STORAGE_TYPES:
+        dimensions = {"BucketName": config.bucket, "StorageType": kind}
+        start = now - timedelta(days=_SIZE_DAYS)
+        points = _points(client("cloudwatch"), "AWS/S3", "BucketSizeBytes", dimensions, start, now, "Average")
+        sizes += [max(points, key=lambda one: one["Timestamp"])["Average"]] if points else []
+    if sizes:
+        return int(sum(sizes))
     pages = client("s3").get_paginator("list_object_versions").paginate(Bucket=config.bucket)
     return sum(one["Size"] for page in pages for one in page.get("Versions", ()))
 

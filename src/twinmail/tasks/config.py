@@ -22,6 +22,7 @@ def config(context: Any, address: str = "", config: str = "", json_: bool = Fals
     from rich.table import Table
 
     from twinmail.config import FILE, Config
+    from twinmail.hints import hints
     from twinmail.routing import route
 
     loaded = Config.load(Path(config) if config else PROJECT / FILE)
@@ -37,9 +38,12 @@ def config(context: Any, address: str = "", config: str = "", json_: bool = Fals
     owners: dict[str, tuple[str, ...]] = dict(loaded.aliases)
     owners |= {one: (box.name,) for box in loaded.mailboxes.values() for one in box.addresses}
     if json_:
-        print(json.dumps({"domains": loaded.domains, "addresses": owners, "servers": list(loaded.servers)}))
+        told = {"domains": loaded.domains, "addresses": owners, "servers": list(loaded.servers)}
+        print(json.dumps({**told, "hints": hints(loaded)}))
         return
     table = Table("address", "mailboxes", title=f"{FILE}: right")
     for one, names in sorted(owners.items()):
         table.add_row(one, ", ".join(names))
     Console().print(table)
+    for hint in hints(loaded):
+        print(f"hint: {hint}")
