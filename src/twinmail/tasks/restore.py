@@ -29,8 +29,7 @@ _PATIENCE = 30
         "mailbox": "of this mailbox alone",
         "since": f"arrived from then on: {FORMS}",
         "until": "arrived before; a day is a whole one",
-        "lost": "also what was delivered and is in no folder any more: taken by an accident, or deleted by its "
-        "user",
+        "lost": "also what was delivered and is in no folder any more: lost by accident, or deleted",
     }
 )
 def restore(
