@@ -17,8 +17,10 @@ from twinmail.tasks import (
     cost,
     deploy,
     import_,
+    leave,
     lock,
     push,
+    rehearse,
     restore,
     search,
     secrets,
@@ -48,10 +50,12 @@ for task in (
     bench.bench,
     build.build,
     push.push,
+    rehearse.rehearse,
     lock.lock,
     config.config,
     client.client_profile,
     import_.import_,
+    leave.leave,
 ):
     namespace.add_task(task)
 for group in (
