@@ -24,6 +24,13 @@ OUTER = {
     "twinmail.cost": set(),
     "twinmail.dns": {"twinmail.client_profile"},
     "twinmail.importing": set(),
+    "twinmail.rehearsal": {
+        "twinmail.client_profile",
+        "twinmail.deploy",
+        "twinmail.local",
+        "twinmail.oci",
+        "twinmail.runtime",
+    },
     "twinmail.runtime": {"twinmail.oci"},
     "twinmail.oci": set(),
     "twinmail.relay": {"twinmail.sync"},

@@ -1,0 +1,67 @@
+"""``./inv rehearse`` as its user runs it: the whole story, and Ctrl-C in the middle of it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.deploy.conftest import ROOT
+from twinmail.rehearsal import stage, story
+from twinmail.runtime.docker import STATE_LABEL
+
+COMMAND = [sys.executable, str(ROOT / "tasks.py"), "rehearse"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    if shutil.which("podman") is None or os.geteuid() != 0:
+        pytest.skip("needs podman, and root for it: sh .ci/podman")
+    yield tmp_path / "state"
+    # Whatever the outcome.
+    assert not (tmp_path / "state").exists()
+    engine = docker.from_env()
+    project = stage.project(tmp_path / "state")
+    for label in (f"com.docker.compose.project={project}", f"{STATE_LABEL}={tmp_path / 'state' / 'local'}"):
+        assert engine.containers.list(all=True, filters={"label": label}) == []
+        assert engine.volumes.list(filters={"label": label}) == []
+    assert str(tmp_path) not in subprocess.run(["ps", "axww"], capture_output=True, text=True).stdout
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
+
+
+def test_the_first_day(folder: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "--state", folder, "--json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [one["name"] for one in told["steps"]] == [*(one.name for one in story.STEPS), "clean-up"]
+    for one in told["steps"]:
+        assert one["result"].startswith("done: "), one
+        assert one["seconds"] >= 0, one
+    assert told["seconds"] >= max(one["seconds"] for one in told["steps"]) > 0
+    results = {one["name"]: one["result"] for one in told["steps"]}
+    assert results["mail in"] == "done: 3 messages on backup and primary, byte for byte"
+    assert "6 messages on backup and primary, byte for byte" in results["backup rebuilt"]
+    assert "9 messages on backup and primary, byte for byte" in results["primary rebuilt"]
+
+
+def test_ctrl_c_leaves_nothing(folder: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--state", folder], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        seen = []
+        for line in process.stderr:
+            seen.append(line)
+            # The machine behind SSH, the registry, LocalStack and the edge run by then.
+            if "waiting until all of it is healthy" in line:
+                process.send_signal(signal.SIGINT)
+        assert process.wait() == 130, "".join(seen)
+    assert "clean-up: done" in "".join(seen)
