@@ -1,8 +1,9 @@
 """The entry point of the Lambda function.
 
-SES invokes it for every message it has stored, SNS for everything that became of a message sent.
+SES invokes it for each message it stored, SNS for what became of sent ones, a schedule for what was left out.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from twinmail import invocation
 from twinmail.config import FILE, Config
 from twinmail.index import Index
 from twinmail.processor import Processor
+from twinmail.reconciler import turn
+from twinmail.reconciler.arrivals import Arrivals
 from twinmail.sending_report import SendingReport
 
 CONFIG = Config.load(Path(__file__).with_name(FILE))
@@ -24,8 +27,14 @@ CALLS = botocore.config.Config(
 S3 = boto3.client("s3", config=CALLS)
 PROCESSOR = Processor(CONFIG, S3, Index(boto3.client("dynamodb", config=CALLS), CONFIG.table))
 REPORT = SendingReport(CONFIG, S3, PROCESSOR)
+LOG = partial(print, flush=True)
 
 
-def handle(event: dict[str, Any], context: object) -> None:
+def handle(event: dict[str, Any], context: Any) -> None:
     """Process everything in *event*; an error makes Lambda retry the whole event, which is safe."""
-    invocation.run(event, PROCESSOR.process, REPORT.report, lambda line: print(line, flush=True))
+    if turn.is_schedule(event):
+        # Here alone: no message waits for what only a turn needs.
+        arrivals = Arrivals(boto3.client("sqs", config=CALLS), CONFIG.arrivals_queue)
+        turn.start(event, context.get_remaining_time_in_millis, PROCESSOR, arrivals, LOG)
+    else:
+        invocation.run(event, PROCESSOR.process, REPORT.report, LOG)

@@ -144,6 +144,11 @@ class Config:
         return f"{self.stack}-dead-letters"
 
     @property
+    def arrivals_queue(self) -> str:
+        """Name of the queue in which SES tells of each message that it stored, for the reconciler."""
+        return f"{self.stack}-arrivals"
+
+    @property
     def rule_set(self) -> str:
         """Name of the SES receipt rule set."""
         return self.stack

@@ -89,6 +89,7 @@ def live(running: Running) -> None:
     send(running)
     hold(running)
     fail(running)
+    reconcile(running)
 
 
 def receive(running: Running) -> None:
@@ -149,6 +150,21 @@ def fail(running: Running) -> None:
         ),
         "the dead letter",
     )
+
+
+def reconcile(running: Running) -> None:
+    """The schedule starts a turn, which finds the notices of what came since."""
+    session = running.system.session()
+    sqs = session.client("sqs")
+    url = sqs.get_queue_url(QueueName="twinmail-arrivals")["QueueUrl"]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"DelaySeconds": "0"})
+    to = ["ann@example.org"]
+    running.assert_once("ann", running.sender.send(letter("a@example.com", to[0]), to))
+    event = {"source": "aws.events", "detail-type": "Scheduled Event", "time": "2026-11-22T10:00:00Z"}
+    answer = session.client("lambda").invoke(
+        FunctionName="twinmail-processor", Payload=json.dumps(event).encode()
+    )
+    assert "FunctionError" not in answer, answer["Payload"].read()
 
 
 def hold(running: Running) -> None:

@@ -38,7 +38,7 @@ def test_only_what_the_function_imports_is_in_it(function: FunctionZip) -> None:
 
 
 def test_same_sources_give_the_same_octets_elsewhere_and_later(function: FunctionZip, tmp_path: Path) -> None:
-    for path in [*(PROJECT / "src" / "twinmail").glob("*.py"), PROJECT / "lambda" / "handler.py"]:
+    for path in [*(PROJECT / "src" / "twinmail").rglob("*.py"), PROJECT / "lambda" / "handler.py"]:
         copy = tmp_path / "elsewhere" / path.relative_to(PROJECT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
