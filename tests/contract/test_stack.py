@@ -125,6 +125,8 @@ def test_an_alarm_reaches_who_listens_to_the_topic(deployed: Deployed) -> None:
         notice = json.loads(json.loads(told)["Message"])
         assert (notice["AlarmName"], notice["NewStateValue"]) == (name, "ALARM")
         assert "gave up" in notice["AlarmDescription"]
+        # Who is told must not become somebody else to SES.
+        assert config.operator not in client("ses").list_identities()["Identities"]
     finally:
         client("sns").unsubscribe(SubscriptionArn=subscription)
         sqs.delete_queue(QueueUrl=url)
