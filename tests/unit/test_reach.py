@@ -11,6 +11,7 @@ import pytest
 
 from tests.cloud import CONFIG
 from twinmail.config import Config
+from twinmail.deploy import ssh
 from twinmail.deploy.reach import POD_PORT, CommandPage, pages
 from twinmail.deploy.server_files import PORTS
 from twinmail.production import Kubernetes, Lightsail
@@ -62,15 +63,20 @@ def test_program_that_is_missing_is_named() -> None:
 def test_machine_is_reached_by_ssh_with_its_key(tmp_path: Path) -> None:
     secrets = SecretStore(tmp_path)
     secrets.put("ssh/backup", b"key")
-    page = pages(production(), secrets)["backup"]
+    page = pages(production(), secrets, tmp_path / "deployed")["backup"]
     assert page.where == "ssh admin@backup.example.org"
     assert isinstance(page, CommandPage)
     assert page.command[0] == "ssh" and str(tmp_path / "ssh" / "backup") in page.command
     assert "BatchMode=yes" in page.command and page.command[-2] == "admin@backup.example.org"
+    # By no other host keys than those that the deployment was told.
+    known = ssh.options(tmp_path / "deployed/backup", "tests-backup", ["ssh-ed25519 AAAA"], tmp_path)[1:9]
+    assert f"UserKnownHostsFile={tmp_path / 'deployed/backup/known_hosts'}" in known
+    page = pages(production(), secrets, tmp_path / "deployed")["backup"]
+    assert isinstance(page, CommandPage) and " ".join(known) in " ".join(page.command)
 
 
 def test_pod_is_reached_by_kubectl_in_its_context(tmp_path: Path) -> None:
-    page = pages(production(), SecretStore(tmp_path))["primary"]
+    page = pages(production(), SecretStore(tmp_path), tmp_path / "deployed")["primary"]
     assert isinstance(page, CommandPage)
     words = "kubectl --context picluster -n mail exec -i deployment/twinmail -c syncer -- /usr/bin/python3 -"
     assert page.command == tuple(words.split())
@@ -79,10 +85,10 @@ def test_pod_is_reached_by_kubectl_in_its_context(tmp_path: Path) -> None:
 def test_ports_are_those_of_the_deployments(tmp_path: Path) -> None:
     pod = (Path(__file__).parents[2] / "k8s/kustomize/base/deployment.yaml").read_text()
     assert f"- --health-port={POD_PORT}\n" in pod and "\n  name: twinmail\n" in pod
-    found = pages(production(), SecretStore(tmp_path))
+    found = pages(production(), SecretStore(tmp_path), tmp_path / "deployed")
     ports = {name: page.port for name, page in found.items() if isinstance(page, CommandPage)}
     assert ports == {"primary": POD_PORT, "backup": PORTS.health}
 
 
 def test_server_that_says_nothing_of_its_place_has_no_way(tmp_path: Path) -> None:
-    assert pages(CONFIG, SecretStore(tmp_path)) == {}
+    assert pages(CONFIG, SecretStore(tmp_path), tmp_path / "deployed") == {}

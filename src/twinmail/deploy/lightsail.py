@@ -106,10 +106,14 @@ def wanted(config: Config, server: str, public_key: str) -> Wanted:
             f"server {server}: lightsail.ssh_from is empty, so nobody could bring anything to it; "
             'name your address there, as in ["203.0.113.7/32"]'
         )
-    name = f"{config.stack}-{server}"
     digest = hashlib.sha256(" ".join(public_key.split()[:2]).encode()).hexdigest()[:8]
-    key, firewall = f"{name}-{digest}", lightsail_firewall.wanted(one)
-    return Wanted(name, one.lightsail, key, public_key, firewall, first_boot())
+    own, firewall = name(config, server), lightsail_firewall.wanted(one)
+    return Wanted(own, one.lightsail, f"{own}-{digest}", public_key, firewall, first_boot())
+
+
+def name(config: Config, server: str) -> str:
+    """What the machine of *server* is called."""
+    return f"{config.stack}-{server}"
 
 
 def first_boot() -> str:

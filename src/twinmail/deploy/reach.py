@@ -5,11 +5,12 @@ container by a few lines that come over standard input: nothing need be quoted f
 """
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from twinmail.config import Config, Server
+from twinmail.deploy import lightsail, ssh, ssh_key
 from twinmail.deploy.server_files import PORTS
 from twinmail.deploy.ssh_push import check_host
 from twinmail.secret_store import SecretStore
@@ -17,8 +18,8 @@ from twinmail.server_page import Page, Unreachable
 
 POD_PORT = 8080
 """Of the syncer in its pod (`k8s/kustomize/base/deployment.yaml`)."""
-LOGIN = "admin"
-"""The user of Debian's machines at Lightsail."""
+_LOGINS = {"debian": "admin", "ubuntu": "ubuntu"}
+"""The user of machines at Lightsail, by the first word of their blueprint."""
 SECONDS = 20.0
 
 _SCRIPT = """\
@@ -63,24 +64,34 @@ class CommandPage:
         return done.stdout
 
 
-def pages(config: Config, secrets: SecretStore) -> Mapping[str, Page]:
-    """The ways to those servers of *config* that say where they run."""
+def pages(config: Config, secrets: SecretStore, deployed: Path) -> Mapping[str, Page]:
+    """The ways to those servers of *config* that say where they run.
+
+    Args:
+        deployed: where deployments from this machine write down the host keys of each server.
+    """
     found: dict[str, Page] = {}
     for name, server in config.servers.items():
         if server.lightsail:
-            found[name] = over_ssh(server, secrets.path(f"ssh/{name}"))
+            known = ssh.known_as(deployed / name, lightsail.name(config, name))
+            found[name] = over_ssh(server, secrets.path(ssh_key.name(name)), known)
         elif server.kubernetes:
             found[name] = in_pod(server)
     return found
 
 
-def over_ssh(server: Server, key: Path) -> CommandPage:
-    """The pages of *server*, a machine at Lightsail, by the private *key* if there is one, else ssh's own."""
-    host = f"{LOGIN}@{server.host}"
+def over_ssh(server: Server, key: Path, known: Sequence[str]) -> CommandPage:
+    """The pages of *server*, a machine at Lightsail, by the private *key* if there is one, else ssh's own.
+
+    Args:
+        known: options that say by which host keys it is known.
+    """
+    assert server.lightsail is not None
+    host = f"{_LOGINS[server.lightsail.blueprint.partition('_')[0]]}@{server.host}"
     check_host(host)
     identity = ("-i", str(key), "-o", "IdentitiesOnly=yes") if key.exists() else ()
     options = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5")
-    return CommandPage(f"ssh {host}", ("ssh", *options, *identity, host, _INSIDE), PORTS.health)
+    return CommandPage(f"ssh {host}", ("ssh", *options, *known, *identity, host, _INSIDE), PORTS.health)
 
 
 def in_pod(server: Server) -> CommandPage:

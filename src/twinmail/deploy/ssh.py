@@ -1,7 +1,7 @@
 """Commands on a machine, as root, by the system's own SSH client; the machine is known by its host keys."""
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,9 @@ from twinmail.errors import PermanentError, TransientError
 
 _UNREACHABLE = 255
 """What ``ssh`` ends with when it is its own fault, and not the command's (ssh(1))."""
+
+
+_KNOWN = "known_hosts"
 
 
 class SshFailed(PermanentError):
@@ -71,21 +74,36 @@ def options(folder: Path, name: str, host_keys: Sequence[str], identity: Path) -
     Raises:
         NotWritten: transient.
     """
-    known = folder / "known_hosts"
+    known = folder / _KNOWN
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     durable_file.write(known, "".join(f"{name} {one}\n" for one in host_keys).encode("ascii"), mode=0o600)
     settings = {
-        "UserKnownHostsFile": str(known),
-        "GlobalKnownHostsFile": "/dev/null",
-        "StrictHostKeyChecking": "yes",
-        "HostKeyAlias": name,
         "IdentityFile": str(identity),
         "IdentitiesOnly": "yes",
         "BatchMode": "yes",
         "ConnectTimeout": "20",
         "ServerAliveInterval": "15",
     }
-    return ("ssh", *(part for name, value in settings.items() for part in ("-o", f"{name}={value}")))
+    return ("ssh", *known_as(folder, name), *_words(settings))
+
+
+def known_as(folder: Path, name: str) -> tuple[str, ...]:
+    """Options for `options`'s machine *name* that let no other answer; none if *folder* knows no machine."""
+    known = folder / _KNOWN
+    if not known.exists():
+        return ()
+    return _words(
+        {
+            "UserKnownHostsFile": str(known),
+            "GlobalKnownHostsFile": "/dev/null",
+            "StrictHostKeyChecking": "yes",
+            "HostKeyAlias": name,
+        }
+    )
+
+
+def _words(settings: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(part for name, value in settings.items() for part in ("-o", f"{name}={value}"))
 
 
 def _quoted(text: str) -> str:

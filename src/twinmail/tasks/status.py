@@ -80,26 +80,31 @@ def server_pages(config: "Config", system: "Place") -> Mapping[str, "Page"]:
         ports = system.description.ports
         return {name: LocalPage(f"{LOOPBACK}:{ports[f'{name}-health']}") for name in config.servers if ports}
     from twinmail.deploy import reach
+    from twinmail.deploy.primary import FOLDER
     from twinmail.secret_store import SecretStore
     from twinmail.tasks.config import PROJECT
 
-    return reach.pages(config, SecretStore(PROJECT / ".twinmail" / "secrets"))
+    return reach.pages(config, SecretStore(PROJECT / ".twinmail" / "secrets"), PROJECT / FOLDER)
 
 
-def _slow(config: "Config", system: "Place", client: Callable[[str], Any]) -> "Slow":
+def month_usd(config: "Config", client: Callable[[str], Any]) -> float:
+    """What a month costs as things are, in dollars before tax."""
     from twinmail.cost.bill import bill
-    from twinmail.cost.measure import Measurement, bucket_octets
+    from twinmail.cost.measure import Measurement
     from twinmail.cost.prices import Prices
     from twinmail.cost.quantities import month
     from twinmail.cost.resources import counted
+    from twinmail.tasks.cost import TEMPLATE
+
+    used = month(config, *counted(TEMPLATE.read_text("utf-8"), config))
+    return bill(config, Measurement(config, client, datetime.now(UTC)).of(used), Prices.load()).total
+
+
+def _slow(config: "Config", system: "Place", client: Callable[[str], Any]) -> "Slow":
+    from twinmail.cost.measure import bucket_octets
     from twinmail.deploy.served_certificate import ends
     from twinmail.local.state import LOOPBACK
     from twinmail.status import Slow
-    from twinmail.tasks.cost import TEMPLATE
-
-    def dollars() -> float:
-        used = month(config, *counted(TEMPLATE.read_text("utf-8"), config))
-        return bill(config, Measurement(config, client, datetime.now(UTC)).of(used), Prices.load()).total
 
     certificates: dict[str, Callable[[], datetime]] = {}
     for name, server in config.servers.items():
@@ -109,7 +114,7 @@ def _slow(config: "Config", system: "Place", client: Callable[[str], Any]) -> "S
             port = system.description.ports[f"{name}-imaps"]
             certificates[name] = _remembered(partial(ends, LOOPBACK, port, server.host))
     octets = _remembered(lambda: bucket_octets(config, client, datetime.now(UTC)))
-    return Slow(octets, certificates, _remembered(dollars))
+    return Slow(octets, certificates, _remembered(partial(month_usd, config, client)))
 
 
 def _remembered(ask: Callable[[], _ANSWER]) -> Callable[[], _ANSWER]:
