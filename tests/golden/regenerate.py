@@ -1,4 +1,4 @@
-"""Writes tests/golden/{expected,client,deploy} anew: ``.venv/bin/python -m tests.golden.regenerate`` from the checkout.
+"""Writes tests/golden/{expected,client,deploy,dns} anew: ``.venv/bin/python -m tests.golden.regenerate``.
 
 Look at the difference before committing it: every line of it is a difference in every image.
 """
@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 from tests.golden import test_client_profile as client
 from tests.golden import test_deploy_files as deploy
+from tests.golden import test_dns_zone as dns
 from tests.golden import world
 from twinmail.oci import difference
 
@@ -28,7 +29,7 @@ def main() -> None:
                     print(f"{image}: {line}")
                 shutil.rmtree(expected)
             shutil.copytree(built, expected)
-    for made in (client, deploy):
+    for made in (client, deploy, dns):
         shutil.rmtree(made.EXPECTED, ignore_errors=True)
         for name, data in made.made().items():
             path = made.EXPECTED / name

@@ -39,13 +39,14 @@ def _text_does(wanted: str, got: str) -> bool:
         terms = [one.lower().removeprefix("+") for one in got.split()[1:]]
         needed = [one for one in wanted.lower().split()[1:] if one.startswith("include:")]
         return bool(terms) and terms[-1] in ("~all", "-all") and all(one in terms for one in needed)
-    tags = _tags(got)
+    found = tags(got)
     return all(
-        value in tags.get(name, "").split(",") if name == "rua" else tags.get(name) == value
-        for name, value in _tags(wanted).items()
+        value in found.get(name, "").split(",") if name == "rua" else found.get(name) == value
+        for name, value in tags(wanted).items()
     )
 
 
-def _tags(text: str) -> dict[str, str]:
+def tags(text: str) -> dict[str, str]:
+    """The tags of *text*, a TXT record of DMARC or the like (RFC 7489, 6.4), without blanks."""
     pairs = (one.partition("=") for one in text.split(";") if one.strip())
     return {name.strip().lower(): "".join(value.split()) for name, _, value in pairs}

@@ -6,7 +6,7 @@ Sources: SES Developer Guide ("Publishing an MX record", "Easy DKIM", "Custom MA
 """
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
@@ -28,6 +28,8 @@ HOST_TTL = 300
 FAILOVER_TTL = 60
 """For so long at most does a client keep asking a server that is down."""
 _FAILOVER_SERVERS = 2
+# What stands for itself in the address of a URI (RFC 6068, 2).
+_PLAIN = "+$'*"
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,11 @@ def below(name: str, domain: str) -> bool:
     return name == domain or name.endswith(f".{domain}")
 
 
+def home(name: str, zones: Iterable[str]) -> str | None:
+    """The longest of *zones* that *name* is, or is below; None if it is in none of them."""
+    return max((one for one in zones if below(name, one)), key=len, default=None)
+
+
 def _mail(config: Config, domain: str) -> Iterator[Record]:
     region, envelope = config.region, config.mail_from(domain)
     yield Record(domain, "MX", f"10 inbound-smtp.{region}.amazonaws.com.", "SES receives our mail")
@@ -133,7 +140,7 @@ def _reports(config: Config, domain: str, notes: list[str]) -> Iterator[Record]:
         return
     local, _, home = config.operator.lower().rpartition("@")
     # A URI: what ends an address in a list of them is written as an octet (RFC 7489, 6.2).
-    address = f"mailto:{quote(local, safe='')}@{home}"
+    address = f"mailto:{quote(local, safe=_PLAIN)}@{home}"
     yield Record(
         f"_dmarc.{domain}", "TXT", f"{policy}; rua={address}", "mail that only pretends to be ours (DMARC)"
     )
