@@ -37,9 +37,12 @@ class LocalStackProcess:
         container: what runs, or ran last.
     """
 
-    def __init__(self, runtime: Runtime, folder: Path, name: str = "localstack") -> None:
+    def __init__(
+        self, runtime: Runtime, folder: Path, name: str = "localstack", record: bool = False
+    ) -> None:
         self._runtime = runtime
         self._name = name
+        self._options = ("--record",) if record else ()
         self.state = folder / "state"
         self.port = free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
@@ -54,7 +57,13 @@ class LocalStackProcess:
                 name=self._name,
                 layout=IMAGES / "localstack",
                 platform=host_platform(),
-                command=("--listen", f"127.0.0.1:{self.port}", "--state", "/var/lib/localstack"),
+                command=(
+                    "--listen",
+                    f"127.0.0.1:{self.port}",
+                    "--state",
+                    "/var/lib/localstack",
+                    *self._options,
+                ),
                 mounts=(Mount(self.state, "/var/lib/localstack"),),
             )
         )

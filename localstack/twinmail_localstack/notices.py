@@ -1,7 +1,7 @@
 """What SNS would write to people: into the log, and to nobody.
 
-LocalStack sends it through SES, and makes the reader's address an identity for that. SES takes the identity of
-an address before the one of its domain, so whoever reads alarms here could not send as before.
+LocalStack sends it through SES, and makes the reader's address an identity for that. SES takes that of an
+address before that of its domain, so whoever reads alarms here could not send as before.
 """
 
 import logging

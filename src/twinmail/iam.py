@@ -6,15 +6,19 @@ an error, so no permission comes in without a reason.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
 
+from twinmail.deployer import statements
 from twinmail.errors import PermanentError
 from twinmail.stack_template import REASON
 
 BEGIN, END = "<!-- permissions: written by the tests -->", "<!-- end of permissions -->"
+DEPLOYER_BEGIN = "<!-- permissions of who deploys: written by the tests -->"
+DEPLOYER_END = "<!-- end of permissions of who deploys -->"
+STACK, DEPLOYER = "lambda/stack.yaml", "lambda/deployer.yaml"
 
 _PLACES = {
     "AWS::Partition": "aws",
@@ -25,6 +29,8 @@ _PLACES = {
     "Server": "SERVER",
     "Mailbox": "MAILBOX",
     "Domain": "DOMAIN",
+    "Region": "REGION",
+    "Account": "ACCOUNT",
 }
 _SUBSTITUTION = re.compile(r"\$\{([A-Za-z:]+)\}")
 
@@ -69,6 +75,19 @@ def grants(template: str) -> tuple[Grant, ...]:
     )
 
 
+def deployer_grants(text: str) -> tuple[Grant, ...]:
+    """Every statement of *text*, the text of ``lambda/deployer.yaml``.
+
+    Raises:
+        NoReason: see there.
+    """
+    return tuple(
+        replace(grant, who="who deploys")
+        for name, body in yaml.safe_load(text).items()
+        for grant in _statements(name, f"part {name.lower()}", {"Statement": statements(body)}, DEPLOYER)
+    )
+
+
 def table(found: Sequence[Grant]) -> str:
     """*found* as Markdown, a table for each user, role or protected resource."""
     parts = []
@@ -85,11 +104,16 @@ def table(found: Sequence[Grant]) -> str:
     return "".join(parts).rstrip("\n") + "\n"
 
 
-def documented(text: str, template: str) -> str:
-    """*text*, docs/iam.md, with the tables that *template* makes between its two marks."""
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n\n{table(grants(template))}\n{END}{tail}"
+def documented(text: str, template: str, deployer: str) -> str:
+    """*text*, docs/iam.md, with the tables that *template* and *deployer* make between their marks."""
+    for begin, end, found in (
+        (BEGIN, END, grants(template)),
+        (DEPLOYER_BEGIN, DEPLOYER_END, deployer_grants(deployer)),
+    ):
+        head, _, rest = text.partition(begin)
+        _, _, tail = rest.partition(end)
+        text = f"{head}{begin}\n\n{table(found)}\n{end}{tail}"
+    return text
 
 
 def _of_resource(name: str, resource: Mapping[str, Any]) -> Iterator[Grant]:
@@ -119,12 +143,12 @@ def _of_resource(name: str, resource: Mapping[str, Any]) -> Iterator[Grant]:
         yield from _statements(name, f"on {_text(protected)}", properties["PolicyDocument"])
 
 
-def _statements(name: str, where: str, policy: Mapping[str, Any]) -> Iterator[Grant]:
+def _statements(name: str, where: str, policy: Mapping[str, Any], source: str = STACK) -> Iterator[Grant]:
     for number, one in enumerate(policy["Statement"], 1):
         why = one.get(REASON)
         if not isinstance(why, str) or not why.strip():
             raise NoReason(
-                f"lambda/stack.yaml: {name}: statement {number} ({', '.join(_list(one['Action']))}): "
+                f"{source}: {name}: statement {number} ({', '.join(_list(one['Action']))}): "
                 f"expected {REASON} with what it is for, got none"
             )
         principal = one.get("Principal")

@@ -11,11 +11,12 @@ from twinmail.stack_template import REASON, without_reasons
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT, TEMPLATE = ROOT / "docs" / "iam.md", ROOT / "lambda" / "stack.yaml"
+DEPLOYER = ROOT / "lambda" / "deployer.yaml"
 
 
 def test_document_is_what_the_template_allows() -> None:
     text = DOCUMENT.read_text()
-    made = iam.documented(text, TEMPLATE.read_text())
+    made = iam.documented(text, TEMPLATE.read_text(), DEPLOYER.read_text())
     assert text == made, "write it anew: .venv/bin/python -m tests.golden.test_iam"
 
 
@@ -26,6 +27,12 @@ def test_statement_without_a_reason_is_an_error() -> None:
     assert str(caught.value) == (
         "lambda/stack.yaml: FunctionRole: statement 1 (s3:GetObject): expected Why with what it is for, got none"
     )
+
+
+def test_permission_to_deploy_without_a_reason_is_an_error() -> None:
+    text = DEPLOYER.read_text().replace("Why: these policies\n", "Sid: X\n")
+    with pytest.raises(NoReason, match=r"^lambda/deployer\.yaml: Identities: statement 3 "):
+        iam.deployer_grants(text)
 
 
 def test_cloudformation_sees_no_reason_in_a_statement() -> None:
@@ -51,4 +58,4 @@ def test_nothing_is_allowed_everywhere_or_everything() -> None:
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(iam.documented(DOCUMENT.read_text(), TEMPLATE.read_text()))
+    DOCUMENT.write_text(iam.documented(DOCUMENT.read_text(), TEMPLATE.read_text(), DEPLOYER.read_text()))

@@ -33,7 +33,7 @@ WATCHED = {
     "dead-letters": ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", "notBreaching"),
     "queue-age-primary": ("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", "notBreaching"),
     "queue-age-backup": ("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", "notBreaching"),
-    "findings": ("Twinmail", "ReconcilerFindings", "Stack", "notBreaching"),
+    "findings": ("Twinmail", "ReconcilerFindings", "Stack", "breaching"),
     "bounce-rate": ("AWS/SES", "Reputation.BounceRate", None, "ignore"),
     "complaint-rate": ("AWS/SES", "Reputation.ComplaintRate", None, "ignore"),
 }

@@ -39,7 +39,8 @@ def test_template_has_one_queue_a_server_and_one_identity_a_domain(resources: di
     kinds = [one["Type"] for one in resources.values()]
     subscriptions = [one for one in resources.values() if one["Type"] == "AWS::SNS::Subscription"]
     protocols = [one["Properties"]["Protocol"] for one in subscriptions]
-    assert sorted(protocols) == ["email", "lambda", *["sqs"] * len(CONFIG.servers)]
+    # One queue more, of what has arrived, is the reconciler's.
+    assert sorted(protocols) == ["email", "lambda", *["sqs"] * (len(CONFIG.servers) + 1)]
     assert kinds.count("AWS::SES::EmailIdentity") == len(CONFIG.domains)
     assert "${Server}" not in json.dumps(resources) and "${Domain}" not in json.dumps(resources)
 
@@ -60,7 +61,12 @@ def test_server_names_that_differ_in_hyphens_alone_are_refused() -> None:
 
 
 def test_order_in_which_permissions_must_exist(resources: dict[str, Any]) -> None:
-    assert set(resources["Rule"]["DependsOn"]) == {"BucketPolicy", "FunctionPermission"}
+    assert set(resources["Rule"]["DependsOn"]) == {
+        "BucketPolicy",
+        "FunctionPermission",
+        "ArrivalsTopicPolicy",
+        "ArrivalsSubscription",
+    }
     assert resources["Bucket"]["DependsOn"] == "ManifestTopicPolicy"
     actions = resources["Rule"]["Properties"]["Rule"]["Actions"]
     assert [next(iter(one)) for one in actions] == ["S3Action", "LambdaAction"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from twinmail.oci.push import ImagePush
     from twinmail.tasks.place import Place
 
+ACCOUNT_DIGITS = 12
 SECRETS = PROJECT / ".twinmail" / "secrets"
 
 HELP = {
@@ -170,6 +171,32 @@ def primary(
         print(json.dumps(done))
 
 
+@command(
+    help={
+        "part": "print this policy alone, as IAM takes it",
+        "names": "print the names of the parts, one a line",
+        "account": "number of the AWS account, in place of *",
+        "config": HELP["config"],
+    }
+)
+def policy(context: Any, part: str = "", names: bool = False, account: str = "", config: str = "") -> None:
+    """Print the IAM policies of the person or machine that deploys, as one JSON object; see docs/iam.md."""
+    from twinmail import deployer
+    from twinmail.config import Config
+    from twinmail.tasks import place
+
+    if account and not (len(account) == ACCOUNT_DIGITS and account.isascii() and account.isdigit()):
+        raise PermanentError(f"--account {account}: expected the {ACCOUNT_DIGITS} digits of an AWS account")
+    text = (PROJECT / "lambda" / "deployer.yaml").read_text("utf-8")
+    found = deployer.parts(text, Config.load(place.config_file(config)), account or "*")
+    if names:
+        print("\n".join(one.name for one in found))
+    elif part:
+        print(json.dumps(deployer.part(found, part).document, indent=2))
+    else:
+        print(json.dumps({one.name: one.document for one in found}, indent=2))
+
+
 def _cloud(config: "Config", path: Path, where: "Place") -> "CloudPart":
     from twinmail.deploy.cloud import Cloud
     from twinmail.deploy.cloud_part import CloudPart
@@ -250,5 +277,5 @@ def _say(event: str) -> None:
     print(f"{clear}  {event}", file=sys.stderr, flush=True)
 
 
-collection = Collection("deploy", cloud, backup, primary)
+collection = Collection("deploy", cloud, backup, primary, policy)
 collection.add_task(everything, default=True)

@@ -1,0 +1,96 @@
+"""What the person or machine that deploys may do: the policies of ``lambda/deployer.yaml``. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from twinmail.config import Config
+from twinmail.errors import PermanentError
+from twinmail.stack_template import without_reasons
+
+MANAGED_OCTETS = 6144
+"""Characters of a managed policy, white space not counted (IAM User Guide, "IAM and AWS STS quotas")."""
+
+_PLACE = re.compile(r"\$\{([A-Za-z]+)\}")
+
+
+class NoPart(PermanentError):
+    """There is no policy of that name."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One policy.
+
+    Attributes:
+        name: of the part, in lower case.
+        document: as IAM takes it.
+    """
+
+    name: str
+    why: str
+    document: Mapping[str, Any]
+
+
+def parts(text: str, config: Config, account: str = "*") -> tuple[Part, ...]:
+    """The policies that deploying *config* needs, of *text*, ``lambda/deployer.yaml``.
+
+    Args:
+        account: number of the account; a policy of an account's user reaches no other anyway.
+    """
+    needed = {
+        "Machines": any(one.lightsail for one in config.servers.values()),
+        "Names": config.dns.route53,
+    }
+    places = {
+        "Prefix": config.stack,
+        "BucketName": config.bucket,
+        "Region": config.region,
+        "Account": account,
+    }
+    return tuple(
+        Part(name.lower(), body["Why"], _document(body, places))
+        for name, body in yaml.safe_load(text).items()
+        if needed.get(name, True)
+    )
+
+
+def part(found: tuple[Part, ...], name: str) -> Part:
+    """The one of *found* with that *name*.
+
+    Raises:
+        NoPart: there is none; the message lists them.
+    """
+    for one in found:
+        if one.name == name:
+            return one
+    raise NoPart(f"--part {name}: expected one of {', '.join(one.name for one in found)}")
+
+
+def statements(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The statements of a part, each with the condition that ``Via`` stands for."""
+    found = []
+    for one in body["Statement"]:
+        statement = {"Effect": "Allow", **one}
+        if "Via" in body:
+            via = {"ForAnyValue:StringEquals": {"aws:CalledVia": body["Via"]}}
+            statement["Condition"] = {**one.get("Condition", {}), **via}
+        found.append(statement)
+    return found
+
+
+def _document(body: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
+    document = {"Version": "2012-10-17", "Statement": without_reasons(statements(body))}
+    filled: dict[str, Any] = _filled(document, places)
+    return filled
+
+
+def _filled(node: Any, places: Mapping[str, str]) -> Any:
+    if isinstance(node, str):
+        return _PLACE.sub(lambda found: places[found[1]], node)
+    if isinstance(node, dict):
+        return {key: _filled(value, places) for key, value in node.items()}
+    return [_filled(one, places) for one in node] if isinstance(node, list) else node
