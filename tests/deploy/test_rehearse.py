@@ -52,7 +52,17 @@ def test_the_first_day(folder: Path) -> None:
     assert "9 messages on backup and primary, byte for byte" in results["primary rebuilt"]
 
 
-def test_ctrl_c_leaves_nothing(folder: Path) -> None:
+def test_what_is_killed_is_cleared_away_and_ctrl_c_leaves_nothing(folder: Path) -> None:
+    killed = play_until_the_backup_starts(folder, signal.SIGKILL)
+    assert folder.exists(), killed
+    stopped = play_until_the_backup_starts(folder, signal.SIGINT)
+    assert "removing what an earlier run left" in stopped
+    assert "clean-up: done" in stopped
+    assert stopped.endswith("interrupted\n")
+
+
+def play_until_the_backup_starts(folder: Path, number: signal.Signals) -> str:
+    """What a run says that is sent the signal *number* while Compose makes containers, over SSH."""
     with subprocess.Popen(
         [*COMMAND, "--state", folder], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -60,8 +70,10 @@ def test_ctrl_c_leaves_nothing(folder: Path) -> None:
         seen = []
         for line in process.stderr:
             seen.append(line)
-            # The machine behind SSH, the registry, LocalStack and the edge run by then.
             if "waiting until all of it is healthy" in line:
-                process.send_signal(signal.SIGINT)
-        assert process.wait() == 130, "".join(seen)
-    assert "clean-up: done" in "".join(seen)
+                process.send_signal(number)
+                if number == signal.SIGKILL:
+                    break
+    told = "".join(seen)
+    assert process.returncode == {signal.SIGINT: 130}.get(number, -number), told
+    return told

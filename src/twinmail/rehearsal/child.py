@@ -1,46 +1,48 @@
 """Programs of a rehearsal: they end with it, and Ctrl-C at the terminal is not theirs."""
 
-import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from twinmail.errors import PermanentError
-
-_END_SECONDS = 30
 
 
 class ProgramFailed(PermanentError):
     """A program ended with an error, or did not start."""
 
 
-def run(
-    argv: Sequence[str | Path], folder: Path | None = None, environment: Mapping[str, str] | None = None
-) -> bytes:
+def run(argv: Sequence[str | Path], folder: Path | None = None, name: str = "") -> bytes:
     """The standard output of *argv*, run in *folder*.
+
+    Args:
+        name: what it is called when it fails, if not by its first words.
 
     Raises:
         ProgramFailed: see there.
     """
     try:
-        done = subprocess.run(
-            argv, cwd=folder, env=environment, capture_output=True, check=False, start_new_session=True
-        )
+        done = subprocess.run(argv, cwd=folder, capture_output=True, check=False, start_new_session=True)
     except OSError as error:
         raise ProgramFailed(f"{argv[0]}: {error.strerror}") from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()[-2000:]
-        raise ProgramFailed(f"{' '.join(map(str, argv[:6]))}: {said or f'it ended with {done.returncode}'}")
+        known_as = name or " ".join(map(str, argv[:4]))
+        raise ProgramFailed(f"{known_as}: {said or f'it ended with {done.returncode}'}")
     return done.stdout
 
 
-def start(argv: Sequence[str | Path], log: Path) -> "subprocess.Popen[bytes]":
-    """Start *argv*, which writes to *log*; it is killed if this process dies."""
-    # util-linux has it, as it has unshare: everywhere.
-    setpriv = shutil.which("setpriv")
+def start(argv: Sequence[str | Path], log: Path, alone: bool = False) -> "subprocess.Popen[bytes]":
+    """Start *argv*, which writes to *log*; however this process ends, that one does too.
+
+    Args:
+        alone: in a process namespace of its own, so that all it has started ends with it.
+    """
+    wrap = ["setpriv", "--pdeathsig=KILL"]
+    if alone:
+        wrap += ["unshare", "--pid", "--fork", "--kill-child=KILL"]
     with log.open("wb") as output:
         return subprocess.Popen(
-            [*([setpriv, "--pdeathsig", "TERM"] if setpriv else []), *argv],
+            [*wrap, *argv],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -49,10 +51,6 @@ def start(argv: Sequence[str | Path], log: Path) -> "subprocess.Popen[bytes]":
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """End *process*, and return when it has ended."""
-    process.terminate()
-    try:
-        process.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    """End *process*, which has nothing to put in order, and return when it has ended."""
+    process.kill()
+    process.wait()

@@ -50,7 +50,8 @@ class Podman:
             ProgramFailed: see there.
         """
         settings = ["env", f"CONTAINERS_CONF={self._settings}"]
-        return child.run([*settings, *self._podman, *arguments]).decode(errors="replace")
+        told = child.run([*settings, *self._podman, *arguments], name=f"podman {' '.join(arguments[:2])}")
+        return told.decode(errors="replace")
 
     def play(self, documents: Sequence[Mapping[str, Any]]) -> None:
         """Run *documents*; volumes of an earlier play are used again.

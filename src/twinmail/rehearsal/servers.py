@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,14 @@ import yaml
 from twinmail import imap
 from twinmail.certificate.place import CERTIFICATE, KEY
 from twinmail.config import Config
-from twinmail.deploy import backup_server, kustomization, pins, primary, server_files
-from twinmail.deploy.backup_server import Request
+from twinmail.deploy import compose, kustomization, lightsail, pins, primary, server_files
+from twinmail.deploy.backup_part import BackupPart
+from twinmail.deploy.lightsail import Found
+from twinmail.deploy.rented_machine import Plan as MachinePlan
+from twinmail.deploy.rented_machine import RentedMachine
 from twinmail.deploy.server_files import ServerPorts, Surroundings
 from twinmail.deploy.ssh import Machine
+from twinmail.deploy.ssh_push import OVER_SSH
 from twinmail.errors import PermanentError
 from twinmail.local import pki
 from twinmail.local.readiness import greets, http_ok
@@ -66,6 +70,27 @@ class World:
         return folder
 
 
+@dataclass(frozen=True)
+class LoopbackMachine(RentedMachine):
+    """A machine that nobody has to rent: *machine*, which is always as Lightsail would have made it."""
+
+    machine: Machine = field(default_factory=lambda: Machine(""))
+
+    def plan(self) -> MachinePlan:
+        """See `RentedMachine`: there is nothing to do."""
+        wanted = lightsail.wanted(self.config, self.server, "")
+        there = {"attachedTo": wanted.name}
+        return MachinePlan(wanted, Found(True, there, {"name": wanted.name}, wanted.firewall), False, ())
+
+    def apply(self, plan: MachinePlan, say: Say) -> Machine:
+        """See `RentedMachine`."""
+        return self.machine
+
+    def look(self, plan: MachinePlan) -> Machine | None:
+        """See `RentedMachine`."""
+        return self.machine
+
+
 class Backup:
     """The server that Compose runs on a machine behind SSH."""
 
@@ -74,50 +99,52 @@ class Backup:
     def __init__(self, world: World, folder: Path, machine: Machine, program: Path, project: str) -> None:
         tls = world.tls(self.name, folder / "tls")
         own(tls, UID, GID)
-        server_files.make_secrets(world.store, world.config, self.name)
         self.ports = ServerPorts(*free_ports(7))
-        self.request = Request(
+        self._srv = folder / "srv"
+        self._program = program
+        self._project = project
+        self._part = BackupPart(
             root=world.root,
             config=world.config,
             text=world.text,
             server=self.name,
-            secrets=server_files.read_secrets(world.store, world.config, self.name),
+            store=world.store,
+            rented=LoopbackMachine(world.config, self.name, None, world.store, folder, machine=machine),
             digests=world.digests,
-            folder=str(folder / "srv"),
-            ports=self.ports,
-            surroundings=world.surroundings,
-            tls=str(tls),
-            project=project,
+            build=lambda: world.images,
+            progress=Silent(),
+            overrides=lambda request: replace(
+                request,
+                folder=str(self._srv),
+                ports=self.ports,
+                surroundings=world.surroundings,
+                tls=str(tls),
+                project=project,
+            ),
         )
-        self._world = world
-        self._machine = machine
-        self._program = program
+        platform = world.config.servers[self.name].platform
+        manifests = {name: world.digests.images[name][platform]["manifest"] for name in compose.IMAGES}
+        self._references = [OVER_SSH.reference(name, digest) for name, digest in manifests.items()]
         self._known_before = set(self._present())
 
     def deploy(self, say: Say) -> None:
-        """What ``./inv deploy backup`` does to a machine that is there."""
-        found = backup_server.plan(self.request, self._machine)
+        """What ``./inv deploy backup`` does once there is a machine."""
+        found = self._part.plan(keep=True)
         for line in found.lines():
             say(f"  {line}")
-        backup_server.apply(
-            self.request,
-            found,
-            self._machine,
-            lambda: self._world.images,
-            Silent(),
-            lambda text: say(f"  {text}"),
-        )
+        self._part.apply(found, lambda text: say(f"  {text}"))
 
     def check(self) -> str:
         """See that a second deployment has nothing to do, and that all that runs is what is pinned."""
-        if left := backup_server.plan(self.request, self._machine).lines():
+        if left := self._part.plan().lines():
             raise WrongImages(f"{self.name}: a second deployment would change: {'; '.join(left)}")
-        stay = [one.name for one in self.request.parts if one.stays]
-        return f"{len(stay)} containers healthy, of the images that were built; nothing left to deploy"
+        label = f"label=com.docker.compose.project={self._project}"
+        count = len(child.run(["docker", "ps", "--quiet", "--filter", label]).split())
+        return f"{count} containers healthy, of the images that were built; nothing left to deploy"
 
     def lose(self) -> None:
         """Lose the machine: what ran on it, its disk, and the images there."""
-        clear_project(self._program, self.request.project, Path(self.request.folder))
+        clear_project(self._program, self._project, self._srv)
         for reference in self._present():
             if reference not in self._known_before:
                 # Somebody else may run the same image here.
@@ -125,13 +152,11 @@ class Backup:
                     child.run(["docker", "image", "rm", reference])
 
     def _present(self) -> list[str]:
-        references = self.request.references.values()
-        look = ["docker", "image", "inspect", "--format", "."]
-        return [
-            one
-            for one in references
-            if not subprocess.run([*look, one], capture_output=True, check=False).returncode
-        ]
+        argv = ["docker", "image", "inspect", "--format", "."]
+        looks = {
+            one: subprocess.run([*argv, one], capture_output=True, check=False) for one in self._references
+        }
+        return [one for one, done in looks.items() if not done.returncode]
 
 
 def clear_project(program: Path, project: str, folder: Path) -> None:

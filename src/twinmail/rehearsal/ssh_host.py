@@ -67,7 +67,8 @@ def run_host(folder: Path, programs: Path) -> Iterator[SshHost]:
     )
     log = folder / "sshd.log"
     # With -e it writes to its standard error, where a log file of its own would miss why it does not start.
-    process = child.start([SSHD, "-D", "-e", "-f", folder / "sshd_config"], log)
+    # What its clients have begun there must not go on when the machine is gone.
+    process = child.start([SSHD, "-D", "-e", "-f", folder / "sshd_config"], log, alone=True)
     try:
         deadline = time.monotonic() + _SECONDS
         while b"Server listening" not in (text := log.read_bytes()):

@@ -12,6 +12,7 @@ from pathlib import Path
 from twinmail import imap
 from twinmail.config import FILE, Config, Environment
 from twinmail.deploy.cloud import Cloud
+from twinmail.deploy.cloud_part import CloudPart
 from twinmail.deploy.server_files import Surroundings
 from twinmail.deploy.ssh import Machine
 from twinmail.errors import TwinmailError
@@ -94,9 +95,11 @@ class Stage:
         return found
 
     @cached_property
-    def cloud(self) -> Cloud:
+    def cloud(self) -> CloudPart:
         """What ``./inv deploy cloud`` deploys."""
-        return Cloud.of(self.config, self.config_file, self.system.session())
+        session = self.system.session()
+        cloud = Cloud.of(self.config, self.config_file, session)
+        return CloudPart(self.config, cloud, session, self.store)
 
     @cached_property
     def store(self) -> SecretStore:
@@ -145,10 +148,11 @@ class Stage:
             f'#!/bin/sh\n[ "$1" != compose ] || {{ shift; exec {compose} "$@"; }}\nexec {engine} "$@"\n'
         )
         shim.chmod(0o755)
+        # Closed after its host, on which somebody may still be making containers.
+        self._open.callback(self._lose_backup)
         host = self._open.enter_context(run_host(self.folder / "ssh", programs))
         machine = Machine(host.name, host.ssh, sudo=False)
         self.backup = Backup(self.world, self.folder / "backup", machine, compose, self._project)
-        self._open.callback(self.backup.lose)
         return self.backup
 
     def start_cluster(self) -> Primary:
@@ -178,6 +182,10 @@ class Stage:
                 # What is left is removed by the next run; why the rehearsal failed matters more.
                 print(f"warning: not all could be ended: {error}", file=sys.stderr)
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _lose_backup(self) -> None:
+        if self.backup:
+            self.backup.lose()
 
     def _clear(self) -> None:
         """Remove what a killed run left."""

@@ -63,18 +63,15 @@ def _is_empty(stage: Stage) -> str:
 
 def _deploy_cloud(stage: Stage) -> None:
     found = stage.cloud.plan(keep=True)
-    for line in found.lines(stage.config):
+    for line in found.lines():
         stage.say(f"  {line}")
     stage.cloud.apply(found, lambda event: None)
-    for needed in credentials.plan(stage.config, stage.store):
-        stage.say(f"  make an access key of {needed.user}")
-        credentials.make(stage.system.session().client("iam"), needed, stage.store)
     stage.system.start_edge()
     stage.system.wait_for_edge()
 
 
 def _cloud_is_deployed(stage: Stage) -> str:
-    if left := stage.cloud.plan(keep=False).lines(stage.config):
+    if left := stage.cloud.plan().lines():
         raise NotProven(f"a second deployment of the cloud would change: {'; '.join(left)}")
     pages = stage.system.session().client("cloudformation").get_paginator("list_stack_resources")
     resources = [
