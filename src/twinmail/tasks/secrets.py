@@ -133,7 +133,7 @@ def rotate(
         return
     print("\n".join(done) or "nothing to do")
     if what in _KEYS and not finish:
-        print("The old keys still work. Bring the new ones to all servers, then run:")
+        print("The old keys still work. Bring the new ones to all servers with ./inv deploy, then run:")
         print(f"  ./inv secrets rotate {what} --finish")
     if deploy:
         print("\n".join(("To bring it to the servers, run:", *(f"  {one}" for one in deploy))))
