@@ -23,6 +23,7 @@ OUTER = {
     "twinmail.client_profile": set(),
     "twinmail.cost": set(),
     "twinmail.dns": {"twinmail.client_profile"},
+    "twinmail.doctor": {"twinmail.deploy", "twinmail.dns", "twinmail.oci"},
     "twinmail.importing": set(),
     "twinmail.rehearsal": {
         "twinmail.client_profile",

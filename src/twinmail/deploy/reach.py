@@ -5,13 +5,14 @@ container by a few lines that come over standard input: nothing need be quoted f
 """
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from twinmail.config import Config, Server
 from twinmail.deploy import lightsail, ssh, ssh_key
 from twinmail.deploy.server_files import PORTS
+from twinmail.deploy.ssh import Machine
 from twinmail.deploy.ssh_push import check_host
 from twinmail.secret_store import SecretStore
 from twinmail.server_page import Page, Unreachable
@@ -73,25 +74,30 @@ def pages(config: Config, secrets: SecretStore, deployed: Path) -> Mapping[str, 
     found: dict[str, Page] = {}
     for name, server in config.servers.items():
         if server.lightsail:
-            known = ssh.known_as(deployed / name, lightsail.name(config, name))
-            found[name] = over_ssh(server, secrets.path(ssh_key.name(name)), known)
+            found[name] = over_ssh(machine(config, server, secrets, deployed))
         elif server.kubernetes:
             found[name] = in_pod(server)
     return found
 
 
-def over_ssh(server: Server, key: Path, known: Sequence[str]) -> CommandPage:
-    """The pages of *server*, a machine at Lightsail, by the private *key* if there is one, else ssh's own.
+def machine(config: Config, server: Server, secrets: SecretStore, deployed: Path) -> Machine:
+    """The machine of *server* at Lightsail, by its private key if there is one here, else by ssh's own.
 
     Args:
-        known: options that say by which host keys it is known.
+        deployed: see `pages`.
     """
     assert server.lightsail is not None
     host = f"{_LOGINS[server.lightsail.blueprint.partition('_')[0]]}@{server.host}"
     check_host(host)
+    key = secrets.path(ssh_key.name(server.name))
     identity = ("-i", str(key), "-o", "IdentitiesOnly=yes") if key.exists() else ()
-    options = ("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5")
-    return CommandPage(f"ssh {host}", ("ssh", *options, *known, *identity, host, _INSIDE), PORTS.health)
+    known = ssh.known_as(deployed / server.name, lightsail.name(config, server.name))
+    return Machine(host, ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", *known, *identity))
+
+
+def over_ssh(place: Machine) -> CommandPage:
+    """The pages of the server on *place*."""
+    return CommandPage(f"ssh {place.host}", (*place.ssh, "-T", place.host, _INSIDE), PORTS.health)
 
 
 def in_pod(server: Server) -> CommandPage:

@@ -19,7 +19,7 @@ from twinmail.sync.chores import Chore, Chores
 from twinmail.sync.decisions import Decisions
 from twinmail.sync.health import Status
 from twinmail.sync.lock import Locked, lock
-from twinmail.sync.log import Log
+from twinmail.sync.log import Log, utc_now
 from twinmail.sync.outage import Outage
 from twinmail.sync.poll import Poll
 from twinmail.sync.push import Push
@@ -171,6 +171,7 @@ class Service:
             "full": {name: asdict(one) for name, one in carrier.quotas.shortages.items()} if carrier else {},
             "cursor": None,
             "disk": _disk(self._options.mail),
+            "now": utc_now().isoformat(timespec="milliseconds"),
             "restore": self._restore.status() if self._restore else None,
         }
         if carrier:

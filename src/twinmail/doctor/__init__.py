@@ -1,0 +1,1 @@
+"""Checks what an owner of the system gets wrong, and says what to do about it."""

@@ -1,0 +1,101 @@
+"""What the operator has in hand: the configuration, the secrets, the stack, its alarms, the bill."""
+
+from collections.abc import Iterable
+
+from twinmail.deploy import secret_kinds
+from twinmail.doctor.finding import Finding, State
+from twinmail.doctor.patient import Patient
+from twinmail.errors import PermanentError
+from twinmail.hints import hints
+
+GOOD_STACKS = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
+_OPTIONAL = ("certificate/", "cloudflare/", "tls/", "webmail/")
+
+
+def configuration(patient: Patient) -> Iterable[Finding]:
+    """twinmail.toml, which was read without an error: what is allowed in it and seldom meant."""
+    found = [
+        Finding("configuration", "twinmail.toml", State.WARNING, one, "") for one in hints(patient.config)
+    ]
+    count = len(patient.config.mailboxes)
+    text = f"{len(patient.config.domains)} domains, {count} mailboxes, {len(patient.config.servers)} servers"
+    yield from found or [Finding("configuration", "twinmail.toml", State.OK, text)]
+
+
+def secrets(patient: Patient) -> Iterable[Finding]:
+    """The secrets that deployments need: there, and readable by their owner alone."""
+    assert patient.store is not None
+    missing, found = [], []
+    for name in secret_kinds.expected(patient.config):
+        try:
+            if patient.store.get(name) is None and not name.startswith(_OPTIONAL):
+                missing.append(name)
+        except PermanentError as error:
+            path = patient.store.path(name)
+            found.append(Finding("secrets", name, State.PROBLEM, str(error), f"chmod 0600 {path}"))
+    for name in missing:
+        remedy = "a deployment makes it: ./inv deploy"
+        found.append(Finding("secrets", name, State.PROBLEM, f"is not in {patient.store.root}", remedy))
+    yield from found or [Finding("secrets", "store", State.OK, "complete, and readable by its owner alone")]
+
+
+def stack(patient: Patient) -> Iterable[Finding]:
+    """The stack: deployed, whole, and what the template and the configuration say now."""
+    name = patient.config.stack
+    told = patient.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    status = told["StackStatus"]
+    if status not in GOOD_STACKS:
+        text = f"{status}: {told.get('StackStatusReason', 'no reason given')}"
+        state = State.WARNING if status.endswith("_IN_PROGRESS") else State.PROBLEM
+        yield Finding("stack", name, state, text, "./inv deploy cloud")
+        return
+    changes = tuple(patient.changes()) if patient.changes else ()
+    for one in changes:
+        yield Finding("stack", name, State.WARNING, f"not deployed yet: {one}", "./inv deploy cloud")
+    if not changes:
+        yield Finding("stack", name, State.OK, f"{status}, as the configuration says")
+
+
+def alarms(patient: Patient) -> Iterable[Finding]:
+    """Whether somebody hears of alarms, and which of them ring."""
+    config = patient.config
+    subscriptions = [
+        one
+        for page in patient.client("sns").get_paginator("list_subscriptions").paginate()
+        for one in page["Subscriptions"]
+        if one["TopicArn"].endswith(f":{config.alarm_topic}")
+    ]
+    if not any(one["SubscriptionArn"].startswith("arn:") for one in subscriptions):
+        waiting = "has not confirmed it" if subscriptions else "is not asked to"
+        remedy = (
+            f'open the link in the mail "AWS Notification - Subscription Confirmation" to {config.operator}'
+            if subscriptions
+            else "name an operator in twinmail.toml, then ./inv deploy cloud"
+        )
+        text = f"nobody hears of them: {config.operator or 'nobody'} {waiting}"
+        yield Finding("alarms", config.alarm_topic, State.PROBLEM, text, remedy)
+    else:
+        yield Finding("alarms", config.alarm_topic, State.OK, f"go to {config.operator}")
+    pages = (
+        patient.client("cloudwatch")
+        .get_paginator("describe_alarms")
+        .paginate(AlarmNamePrefix=f"{config.stack}-")
+    )
+    every = [one for page in pages for one in page["MetricAlarms"]]
+    for one in every:
+        if one["StateValue"] == "ALARM":
+            remedy = f"see docs/alarms.md, {one['AlarmName']}"
+            yield Finding("alarms", one["AlarmName"], State.PROBLEM, one["StateReason"][:200], remedy)
+    if not any(one["StateValue"] == "ALARM" for one in every):
+        yield Finding("alarms", "state", State.OK, f"none of {len(every)} rings")
+
+
+def cost(patient: Patient) -> Iterable[Finding]:
+    """What a month costs, beside the budget."""
+    assert patient.month is not None
+    total, budget = patient.month(), patient.config.budget.month_usd
+    text = f"{total:.2f} of {budget:.2f} dollars a month, before tax"
+    if total > budget:
+        yield Finding("cost", "month", State.WARNING, text, "./inv cost --actual says for what")
+    else:
+        yield Finding("cost", "month", State.OK, text)
