@@ -178,10 +178,14 @@ class TestApply:
         self, config: Path, zones: Any, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(config, apply=True, yes=True) == 0
-        assert "every name server has it" in capsys.readouterr().err
+        shown = capsys.readouterr()
+        assert "every name server has it" in shown.err
+        assert "\nzone example.org: the registrar must lead to ns-" in shown.out
         assert self.records(zones) == len(WANTED.sets)
         assert run(config, apply=True, json_=True) == 0
         document = json.loads(capsys.readouterr().out)
+        servers = document.pop("name_servers")
+        assert sorted(servers) == sorted(CONFIG.domains) and all(servers.values())
         assert document == {"changes": [], "conflicts": [], "without_zone": [], "gaps": [], "applied": False}
 
     def test_what_is_in_the_way_is_exit_code_1(

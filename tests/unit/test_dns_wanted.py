@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
+import boto3
 import pytest
+from botocore.exceptions import NoCredentialsError
+from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +15,7 @@ from twinmail.client_profile import records as client_records
 from twinmail.cost.quantities import month
 from twinmail.deploy import lightsail
 from twinmail.dns import known, record_set
-from twinmail.dns.known import Known
+from twinmail.dns.known import Known, NotAsked
 from twinmail.dns.wanted import wanted
 
 
@@ -172,26 +175,20 @@ def test_failover_is_one_name_a_domain_and_the_health_check_that_the_bill_has() 
 
 
 class Session:
-    """boto3's, for two services."""
+    """boto3's, for two services: of SES it knows one domain, with a zone of keys of its own."""
 
     def __init__(self, lightsail: object) -> None:
         self.lightsail = lightsail
 
     def client(self, service: str) -> object:
-        return {"lightsail": self.lightsail, "sesv2": Ses()}[service]
+        return {"lightsail": lambda: self.lightsail, "sesv2": self.ses}[service]()
 
-
-class Ses:
-    """SES that knows one domain, with a zone of keys of its own."""
-
-    class exceptions:
-        class NotFoundException(Exception):
-            pass
-
-    def get_email_identity(self, EmailIdentity: str) -> dict[str, object]:
-        if EmailIdentity == "example.net":
-            raise self.exceptions.NotFoundException
-        return {
+    def ses(self) -> object:
+        client = boto3.client(
+            "sesv2", region_name="eu-central-1", aws_access_key_id="test", aws_secret_access_key="test"
+        )
+        stubber = Stubber(client)
+        answer = {
             "DkimAttributes": {
                 "Tokens": ["t1"],
                 "Status": "PENDING",
@@ -204,6 +201,10 @@ class Ses:
                 "BehaviorOnMxFailure": "USE_DEFAULT_VALUE",
             },
         }
+        stubber.add_response("get_email_identity", answer, {"EmailIdentity": "example.org"})
+        stubber.add_client_error("get_email_identity", "NotFoundException")
+        stubber.activate()
+        return client
 
 
 def test_aws_is_asked_for_keys_and_addresses() -> None:
@@ -215,8 +216,18 @@ def test_aws_is_asked_for_keys_and_addresses() -> None:
     found = known.read(CONFIG, Session(simulator.client()))
     assert found.static_ips == {"backup": "198.51.100.7"}
     assert list(found.identities) == ["example.org"]
+    assert found.identities["example.org"].mail_from_status == "PENDING"
     key = at("t1._domainkey.example.org", "CNAME", known=found)
     assert key and key.values == ("t1.k.dkim.eu-central-1.amazonses.com.",)
+
+
+def test_a_refused_question_is_explained() -> None:
+    class Refusing(Session):
+        def client(self, service: str) -> object:
+            raise NoCredentialsError
+
+    with pytest.raises(NotAsked, match=r"^AWS, eu-central-1: .*; check the credentials and the region$"):
+        known.read(CONFIG, Refusing(None))
 
 
 @given(st.text(st.characters(max_codepoint=0xFF), min_size=1, max_size=700))

@@ -58,6 +58,11 @@ class HostedZone:
     name: str
     sets: tuple[StoredSet, ...]
 
+    @property
+    def name_servers(self) -> tuple[str, ...]:
+        """Those that answer for it; the registrar must lead to them."""
+        return next((one.values for one in self.at(self.name) if one.type == "NS"), ())
+
     def at(self, name: str) -> tuple[StoredSet, ...]:
         """The sets with this name."""
         return tuple(one for one in self.sets if one.name == name)

@@ -98,7 +98,12 @@ class Resolver:
             for name in dict.fromkeys(name for name, _ in asked):
                 self._find_zone(name)
         with ThreadPoolExecutor(PARALLEL) as pool:
-            return dict(zip(asked, pool.map(self._answer, asked), strict=True))
+            try:
+                return dict(zip(asked, pool.map(self._answer, asked), strict=True))
+            except BaseException:
+                # Whoever interrupts does not wait for questions that nobody has asked yet.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _answer(self, question: Question) -> Answer:
         cached, _ = self._exchange(self._servers, question)

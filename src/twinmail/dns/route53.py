@@ -4,7 +4,7 @@ A record set is replaced only if everything in it can be ours (`twinmail.dns.own
 of others at the same name stay beside ours. All else in the way is a conflict, for a person to decide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,6 +83,7 @@ class Plan:
         check: the HealthCheckConfig that is wanted; None if none is.
         kept: the health check to go on with, if there is one.
         surplus: health checks to delete, after everything else.
+        name_servers: of each zone; the registrar must lead to them.
     """
 
     changes: tuple[Change, ...]
@@ -90,7 +91,8 @@ class Plan:
     homeless: tuple[RecordSet, ...]
     check: dict[str, Any] | None = None
     kept: HealthCheck | None = None
-    surplus: tuple[HealthCheck, ...] = field(default=())
+    surplus: tuple[HealthCheck, ...] = ()
+    name_servers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def lines(self) -> tuple[str, ...]:
         """One line a change; none if everything is as it should be."""
@@ -145,7 +147,8 @@ def plan(config: Config, wanted: Wanted, zones: Sequence[HostedZone], checks: Se
     elif not config.dns.failover:
         changes = [*_former(config, zones), *changes]
     surplus = tuple(one for one in checks if kept is None or one.id != kept.id)
-    return Plan(tuple(changes), tuple(conflicts), tuple(homeless), check, kept, surplus)
+    name_servers = {one.name: one.name_servers for one in zones}
+    return Plan(tuple(changes), tuple(conflicts), tuple(homeless), check, kept, surplus, name_servers)
 
 
 def _simple(config: Config, record: RecordSet, zone: HostedZone) -> list[Change] | Conflict:

@@ -134,6 +134,7 @@ def _check(config: "Config", wanted: "Wanted", resolver: "Resolver", as_json: bo
     from twinmail.certificate import names
     from twinmail.dns.check import check
 
+    print(f"asking name servers for {len(wanted.sets)} record sets", file=sys.stderr, flush=True)
     hosts = [name for server in config.servers for name in names.names(config, server)]
     findings = check(wanted.sets, resolver, hosts)
     bad = [one for one in findings if not one.right]
@@ -195,6 +196,7 @@ def _apply(config: "Config", wanted: "Wanted", only_plan: bool, yes: bool, as_js
             "conflicts": [asdict(one) for one in found.conflicts],
             "without_zone": [asdict(one) for one in found.homeless],
             "gaps": wanted.gaps,
+            "name_servers": found.name_servers,
             "applied": applied,
         }
         print(json.dumps(document))
@@ -215,6 +217,9 @@ def _show_plan(plan: "Plan", wanted: "Wanted") -> None:
         print(f"  no zone in Route 53: {name}; make the zone, or enter the record where its zone is")
     for gap in wanted.gaps:
         print(f"  not known yet: {gap}")
+    for zone, servers in plan.name_servers.items():
+        names = ", ".join(one.rstrip(".") for one in servers)
+        print(f"zone {zone}: the registrar must lead to {names}")
 
 
 def _agree(yes: bool) -> None:
