@@ -173,14 +173,14 @@ def test_event_that_overtakes_an_older_one_loses_neither(running: Running) -> No
 
 
 @contextmanager
-def crashing_function(running: Running, step: str) -> Iterator[None]:
-    """The function dies at *step* in its first attempt at each message."""
+def function_with(running: Running, handler: str) -> Iterator[None]:
+    """The function has *handler* as its code, which finds the real one in the module ``real``."""
     client = running.system.session().client("lambda")
     real = build_function(PROJECT / "src", PROJECT / "lambda" / "handler.py", running.system.config_file)
     with zipfile.ZipFile(io.BytesIO(real.data)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     files["real.py"] = files["handler.py"]
-    files["handler.py"] = CRASHING.replace("STEP", repr(step)).encode()
+    files["handler.py"] = handler.encode()
     try:
         client.update_function_code(FunctionName="twinmail-processor", ZipFile=pack(files))
         client.get_waiter("function_updated_v2").wait(FunctionName="twinmail-processor")
@@ -192,7 +192,7 @@ def crashing_function(running: Running, step: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("step", PROCESSOR_STEPS)
 def test_processor_dying_between_any_two_writes_is_retried(running: Running, step: str) -> None:
-    with crashing_function(running, step):
+    with function_with(running, CRASHING.replace("STEP", repr(step))):
         accepted = send(running, f"processor dies at {step}")
         running.assert_once("ann", accepted, timeout=90)
     s3 = running.system.session().client("s3")

@@ -1,5 +1,8 @@
 """The reconciler against moto, and the parts of it that have no effects."""
 
+import base64
+import bisect
+import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +18,9 @@ from tests.cloud import CONFIG
 from tests.moto_store import moto_store
 from tests.reconciler_contract import ReconcilerContract, Witnessed, fields_of_ses
 from twinmail import metric
+from twinmail.cost.prices import Prices
+from twinmail.index import Index
+from twinmail.processor import Processor
 from twinmail.reconciler import envelope, slices, turn
 
 TEMPLATE = Path(__file__).parents[2] / "lambda" / "stack.yaml"
@@ -124,3 +130,59 @@ def test_metric_is_one_line_of_the_log() -> None:
         "ReconcilerFindings": 3,
         "event": "reconciled",
     }
+
+
+def test_document_says_what_it_costs() -> None:
+    prices, turns = Prices.load(), slices.COUNT * 30.4375
+    request, read = prices["s3-write"].usd, prices["dynamodb-read"].usd
+    # A notice, and a listing on each day of the window.
+    looks = 1 + turn.WINDOW.days
+    lines: list[list[float]] = [[], [], [], []]
+    for incoming, stored in ((1_000, 12_000), (1_000, 1_000_000), (30_000, 1_000_000)):
+        listing = turns * (stored // slices.COUNT // 1000 + 1) * request
+        looking = incoming * looks * (request + read)
+        whole = turns * (stored // 1000) * request
+        for line, usd in zip(lines, (listing, looking, listing + looking, whole), strict=True):
+            line.append(usd)
+    text = (TEMPLATE.parents[1] / "docs" / "reconciliation.md").read_text().replace("*", "")
+    for line in lines:
+        assert " | ".join(f"${usd:.2f}" for usd in line) in text
+
+
+def test_turn_asks_for_a_96th_of_a_large_bucket() -> None:
+    ids = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(100_000)]
+    keys = sorted(f"incoming/{base64.b32hexencode(bytes.fromhex(one)).decode().lower()[:40]}" for one in ids)
+
+    class Bucket:
+        """S3's listing of many objects, all of them old."""
+
+        pages = 0
+
+        def get_paginator(self, name: str) -> "Bucket":
+            assert name == "list_objects_v2"
+            return self
+
+        def paginate(self, StartAfter: str, **_: str) -> Iterator[dict[str, object]]:
+            place = bisect.bisect_right(keys, StartAfter)
+            while place < len(keys):
+                self.pages += 1
+                page = keys[place : place + 1000]
+                yield {"Contents": [{"Key": one, "LastModified": NOW - timedelta(days=9)} for one in page]}
+                place += 1000
+
+    bucket = Bucket()
+    processor = Processor(CONFIG, bucket, Index(None, "t"))
+
+    class NoNotices:
+        def due(self) -> Iterator[None]:
+            return iter(())
+
+    pages = []
+    for number in range(slices.COUNT):
+        bucket.pages = 0
+        at = NOW.replace(hour=0, minute=0) + number * slices.TURN
+        findings = turn.Turn(processor, NoNotices(), at, lambda: True, lambda _: None).run()  # type: ignore[arg-type]
+        assert findings.looked == 0 and findings.whole
+        pages.append(bucket.pages)
+    # All of it in a day, and no turn much more than its part.
+    assert sum(pages) <= len(keys) // 1000 + 2 * slices.COUNT

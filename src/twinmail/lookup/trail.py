@@ -87,8 +87,8 @@ def conclusion(trail: Trail) -> str:
         if trail.received is None:
             return "its parts are there, but neither the received message nor an entry of the log"
         return (
-            "SES has stored it, but it is not in the log: the function failed or was not told; "
-            "see ./inv status for the dead-letter queue, and the function's log above"
+            "SES has stored it, but it is not in the log: the function failed or was not told; the "
+            "reconciler tries it within a quarter of an hour; see ./inv dlq, and the function's log above"
         )
     if trail.stored is None:
         return f"its entry is in the log, but the message {trail.entry.key} is not in the bucket any more"

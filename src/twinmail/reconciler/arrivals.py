@@ -8,6 +8,7 @@ Developer Guide, "Contents of notifications for Amazon SES email receiving").
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from twinmail.ses_event import EventError, Receipt
@@ -64,10 +65,9 @@ class Arrivals:
 
     def due(self) -> Iterator[Arrival]:
         """Each notice that is due, once; those that are not `done` come again in a later turn."""
-        url = self._url()
         while True:
             answer = self.sqs.receive_message(
-                QueueUrl=url, MaxNumberOfMessages=_BATCH, WaitTimeSeconds=_WAIT_SECONDS
+                QueueUrl=self._url, MaxNumberOfMessages=_BATCH, WaitTimeSeconds=_WAIT_SECONDS
             )
             if not answer.get("Messages"):
                 return
@@ -76,7 +76,8 @@ class Arrivals:
 
     def done(self, arrival: Arrival) -> None:
         """Forget *arrival*: its message is in the log."""
-        self.sqs.delete_message(QueueUrl=self._url(), ReceiptHandle=arrival.handle)
+        self.sqs.delete_message(QueueUrl=self._url, ReceiptHandle=arrival.handle)
 
+    @cached_property
     def _url(self) -> str:
         return str(self.sqs.get_queue_url(QueueName=self.name)["QueueUrl"])

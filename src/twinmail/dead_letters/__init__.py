@@ -1,0 +1,1 @@
+"""What Lambda gave up: what it was, why it failed, and another try."""
