@@ -22,6 +22,7 @@ from twinmail.cost.prices import Price, Prices, PricesError
 from twinmail.cost.quantities import Quantities, month
 from twinmail.cost.resources import counted
 from twinmail.production import Budget, Dns, Lightsail, Usage
+from twinmail.reconciler import slices, turn
 from twinmail.sync import accounts, answers, sent, settings, sqs
 from twinmail.sync import service as syncer
 
@@ -143,6 +144,15 @@ def test_model_has_the_beats_of_the_syncer() -> None:
         quantities.DECISIONS_DAYS,
     )
     assert sqs.WAIT_SECONDS == quantities.RECEIVE_SECONDS
+
+
+def test_model_has_the_turns_of_the_reconciler() -> None:
+    assert slices.TURN.total_seconds() == quantities.RECONCILE_SECONDS
+    assert slices.COUNT == quantities.RECONCILE_TURNS
+    assert turn.WINDOW.days == quantities.RECONCILE_DAYS
+    # Each turn lists a page, and more of a larger bucket.
+    many = month(with_usage(stored_gb=1000.0), 0).s3_writes - month(with_usage(stored_gb=0.0), 0).s3_writes
+    assert many > quantities.SECONDS / quantities.RECONCILE_SECONDS
 
 
 def test_model_has_the_memory_of_the_function() -> None:

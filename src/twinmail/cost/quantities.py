@@ -20,6 +20,9 @@ ACCOUNTS_SECONDS = 20.0
 SENT_SECONDS, SENT_DAYS = 600.0, 3
 DECISIONS_SECONDS, DECISIONS_DAYS = 1800.0, 3
 RECEIVE_SECONDS = 20.0
+RECONCILE_SECONDS, RECONCILE_TURNS, RECONCILE_DAYS = 900.0, 96, 3
+"""A turn of the reconciler, turns in which it lists all messages, and days for which it looks at each."""
+LIST_KEYS = 1000
 
 COPIES = 2
 """Of each message in the bucket: as SES stored it, and for IMAP."""
@@ -100,6 +103,9 @@ def month(config: Config, alarms: int, budgets: int = 1) -> Quantities:
     # Both servers fetch what is new; a sent message is announced, and its record read.
     events = incoming + outgoing
     stored = usage.stored_gb / size if size else 0.0
+    turns = SECONDS / RECONCILE_SECONDS
+    # Once when SES's notice is due, and once a day while it is young.
+    looks = incoming * (1 + RECONCILE_DAYS)
     machines = [one.lightsail for one in config.servers.values() if one.lightsail]
     elsewhere = servers - len(machines)
     return Quantities(
@@ -107,17 +113,20 @@ def month(config: Config, alarms: int, budgets: int = 1) -> Quantities:
         messages_out=outgoing,
         message_gb=size,
         bucket_gb=usage.stored_gb * COPIES + stored * RECORD_KB / (1 << 20),
-        s3_writes=incoming * 3 + outgoing + servers * listings(),
-        s3_reads=incoming + servers * (2 * incoming + outgoing + SECONDS / ACCOUNTS_SECONDS),
+        s3_writes=incoming * 3
+        + outgoing
+        + servers * listings()
+        + turns * (1 + stored / RECONCILE_TURNS / LIST_KEYS),
+        s3_reads=incoming + looks + servers * (2 * incoming + outgoing + SECONDS / ACCOUNTS_SECONDS),
         table_gb=stored * 2 * RECORD_KB / (1 << 20),
         # The claim and the item, and the latter once more in the index by id.
         table_writes=incoming * (1 + 2 * RECORD_KB),
-        table_reads=incoming * 2,
-        function_calls=events,
-        function_gb_seconds=events * FUNCTION_SECONDS * FUNCTION_MB / 1024,
-        queue_requests=servers * (SECONDS / RECEIVE_SECONDS + 2 * events),
-        notices=2 * events,
-        log_gb=events * LOG_KB / (1 << 20),
+        table_reads=incoming * 2 + looks,
+        function_calls=events + turns,
+        function_gb_seconds=(events + turns) * FUNCTION_SECONDS * FUNCTION_MB / 1024,
+        queue_requests=servers * (SECONDS / RECEIVE_SECONDS + 2 * events) + turns + 2 * incoming,
+        notices=2 * events + incoming,
+        log_gb=(events + turns) * LOG_KB / (1 << 20),
         alarms=float(alarms),
         metrics=float(CUSTOM_METRICS),
         budgets=float(budgets),
