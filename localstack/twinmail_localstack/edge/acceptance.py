@@ -108,24 +108,33 @@ class Acceptance:
         performed: list[str] = []
         while position < len(steps):
             step = steps[position]
-            outcome = await self._attempt(message, step, safe)
+            outcome = await self._attempt(message, step, safe, self._actions.perform)
             if outcome is None:
                 return
             performed.append(f"{step.rule}:{type(step.action).__name__}")
             message = outcome.message
             if outcome.stored:
+                # Before its topic is told: a sender that gets 451 sends again what is stored already.
                 _settle(safe)
+                if await self._attempt(message, step, safe, self._actions.announce) is None:
+                    return
             position = following(steps, position, outcome.disposition)
         _settle(safe)
         log("performed", ses_id=message.reception.ses_id, actions=performed)
 
-    async def _attempt(self, message: Message, step: Step, safe: asyncio.Future[None]) -> Outcome | None:
+    async def _attempt(
+        self,
+        message: Message,
+        step: Step,
+        safe: asyncio.Future[None],
+        perform: Callable[[Message, Step], Outcome],
+    ) -> Outcome | None:
         """Perform one action, again and again if need be; None if it is given up."""
         loop = asyncio.get_running_loop()
         started, failures = loop.time(), 0
         while True:
             try:
-                return await loop.run_in_executor(self._executor, self._actions.perform, message, step)
+                return await loop.run_in_executor(self._executor, perform, message, step)
             except UNAVAILABLE as error:
                 failures += 1
                 details = {

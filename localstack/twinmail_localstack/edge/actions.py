@@ -74,7 +74,7 @@ class Actions:
         self._now = now
 
     def perform(self, message: Message, step: Step) -> Outcome:
-        """Perform the action of *step*.
+        """Perform the action of *step*; of an S3 action, `announce` is the second half.
 
         Raises:
             ActionError: it is not possible as configured.
@@ -83,7 +83,6 @@ class Actions:
         match step.action:
             case S3() as action:
                 self._store(message, action)
-                self._notify(message, step, action.topic)
                 return Outcome(message, stored=True)
             case Lambda() as action:
                 disposition = self._invoke(message, step, action)
@@ -101,6 +100,16 @@ class Actions:
                 return Outcome(replace(message, extra=(*message.extra, (name, value))))
             case Ignored(kind):
                 log("action ignored", ses_id=message.reception.ses_id, rule=step.rule, kind=kind)
+        return Outcome(message)
+
+    def announce(self, message: Message, step: Step) -> Outcome:
+        """Tell the topic of an S3 action that the message is stored.
+
+        Raises:
+            botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: the service said no.
+        """
+        if isinstance(step.action, S3):
+            self._notify(message, step, step.action.topic)
         return Outcome(message)
 
     def _store(self, message: Message, action: S3) -> None:

@@ -217,3 +217,16 @@ def test_an_action_after_the_first_store_is_retried_until_it_works(
     assert account.objects(f"after/{ses_id}") == []
     account.make_bucket(later)
     assert account.get(ses_id, later) == account.get(f"after/{ses_id}") == account.get(f"incoming/{ses_id}")
+
+
+def test_stored_message_is_accepted_although_its_topic_cannot_be_told(
+    account: Account, client: Client, activate: Activate, edge: EdgeProcess
+) -> None:
+    name = f"edge-later-{uuid.uuid4().hex[:12]}"
+    topic = f"arn:aws:sns:{REGION}:000000000000:{name}"
+    activate(rule("all", ["example.org"], [account.store(TopicArn=topic), account.store("after/")]))
+    ses_id = client.accepted(b"Subject: x\r\n\r\n", ["ann@example.org"])
+    edge.wait_for("action failed", ses_id=ses_id, failures=2)
+    assert account.objects(f"after/{ses_id}") == []
+    account.client("sns").create_topic(Name=name)
+    assert account.get(f"after/{ses_id}") == account.get(f"incoming/{ses_id}")
