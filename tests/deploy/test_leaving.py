@@ -12,6 +12,7 @@ from tests.lightsail_simulator import LightsailSimulator
 from twinmail.config import Config
 from twinmail.deploy import leaving, lightsail
 from twinmail.deploy.leaving import NotDeleted
+from twinmail.dns import health_check
 
 CONFIG = Config.load(Path(__file__).parents[2] / "twinmail.toml")
 
@@ -75,9 +76,9 @@ def rented(session: Session) -> lightsail.Wanted:
 
 def test_machine_address_snapshots_key_and_health_checks_go_and_nothing_else(session: Session) -> None:
     want, route53 = rented(session), session.client("route53")
-    for number, host in enumerate((CONFIG.servers["backup"].host, "elsewhere.example")):
-        settings = {"Type": "TCP", "Port": 993, "FullyQualifiedDomainName": host}
-        route53.create_health_check(CallerReference=str(number), HealthCheckConfig=settings)
+    for reference in (f"{health_check.prefix(CONFIG)}1", "somebody-elses"):
+        settings = {"Type": "TCP", "Port": 993, "FullyQualifiedDomainName": CONFIG.servers["primary"].host}
+        route53.create_health_check(CallerReference=reference, HealthCheckConfig=settings)
     route53.create_hosted_zone(Name=f"{CONFIG.domains[0]}.", CallerReference="zone")
     found = leaving.plan(CONFIG, session)
     assert [one.kind for one in found.steps] == [

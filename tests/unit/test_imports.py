@@ -12,7 +12,7 @@ SOURCE = PROJECT / "src"
 # What a package may import of the project, beside itself. Everything not named is the domain.
 OUTER = {
     "twinmail.tasks": None,
-    "twinmail.deploy": {"twinmail.client_profile", "twinmail.oci"},
+    "twinmail.deploy": {"twinmail.client_profile", "twinmail.dns", "twinmail.oci"},
     "twinmail.local": {
         "twinmail.client_profile",
         "twinmail.deploy",

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from twinmail import stack
 from twinmail.config import Config
+from twinmail.dns import health_check
 from twinmail.errors import TransientError
 
 Say = Callable[[str], None]
@@ -130,11 +131,9 @@ def _machines(config: Config, lightsail: Any) -> Iterator[Step]:
 
 
 def _health_checks(config: Config, route53: Any) -> Iterator[Step]:
-    hosts = {one.host for one in config.servers.values()}
-    for page in route53.get_paginator("list_health_checks").paginate():
-        for one in page["HealthChecks"]:
-            if (host := one["HealthCheckConfig"].get("FullyQualifiedDomainName")) in hosts:
-                yield Step("health-check", one["Id"], f"delete the health check of {host}")
+    for one in health_check.read(route53, config):
+        host = one.document.get("FullyQualifiedDomainName", "a server")
+        yield Step("health-check", one.id, f"delete the health check of {host}")
 
 
 def _stack(config: Config, session: Any) -> Iterator[Step]:
