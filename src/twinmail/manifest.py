@@ -152,6 +152,10 @@ def _entry(document: Mapping[str, Any], imported: bool) -> Entry:
         raise ManifestError(f"manifest entry: {error}") from error
     if arrived.tzinfo is None:
         raise ManifestError(f"manifest entry: arrived: expected a time zone, got {text('arrived')!r}")
+    try:
+        arrived = arrived.astimezone(UTC)
+    except OverflowError as error:
+        raise ManifestError(f"manifest entry: arrived: no day in UTC: {text('arrived')!r}") from error
     rcpt_to = document.get("rcpt_to")
     if not isinstance(rcpt_to, list) or not all(isinstance(one, str) for one in rcpt_to):
         raise ManifestError(f"manifest entry: rcpt_to: expected a list of strings, got {rcpt_to!r}")
@@ -163,7 +167,7 @@ def _entry(document: Mapping[str, Any], imported: bool) -> Entry:
         key=text("key"),
         size=size,
         sha256=text("sha256"),
-        arrived=arrived.astimezone(UTC),
+        arrived=arrived,
         mail_from=text("mail_from"),
         rcpt_to=tuple(rcpt_to),
         deliveries=_deliveries(document.get("deliveries"), imported),

@@ -99,7 +99,15 @@ def read(record: Mapping[str, Any]) -> SendingEvent | None:
         # Feedback notifications of an identity, an older kind, name it otherwise.
         kind = document.get("eventType") or document.get("notificationType")
         return _read(str(kind), document) if kind in _KINDS else None
-    except (KeyError, TypeError, ValueError, AttributeError, LayoutError, RecursionError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        AttributeError,
+        LayoutError,
+        RecursionError,
+    ) as error:
         raise SendingEventError(
             f"event about a sent message: {type(error).__name__}: {error}; expected eventType and mail"
         ) from error

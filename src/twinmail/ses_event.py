@@ -58,7 +58,7 @@ class Receipt:
                     if f"{name}Verdict" in receipt
                 },
             )
-        except (KeyError, TypeError, ValueError, AttributeError, LayoutError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, LayoutError) as error:
             raise EventError(
                 f"SES event: {type(error).__name__}: {error}; expected mail and receipt"
             ) from error
