@@ -52,6 +52,27 @@ def test_plan_of_a_change_names_it_and_leaves_nothing(deployed: Deployed, tmp_pa
     assert standing(deployed) == before
 
 
+def test_second_domain_is_one_line_of_the_configuration(deployed: Deployed, tmp_path: Path) -> None:
+    ses = deployed.session.client("ses")
+    more = TOML.replace("domains = [", 'domains = ["more.example", ', 1)
+    config, changed = cloud(deployed, tmp_path, more)
+    first = ses.get_identity_dkim_attributes(Identities=["example.org"])["DkimAttributes"]
+    try:
+        changed.apply(changed.plan(keep=True), print)
+        tokens = ses.get_identity_dkim_attributes(Identities=["more.example"])["DkimAttributes"]
+        assert len(tokens["more.example"]["DkimTokens"]) == 3
+        found = ses.get_identity_mail_from_domain_attributes(Identities=["more.example"])
+        mail_from = found["MailFromDomainAttributes"]["more.example"]["MailFromDomain"]
+        assert mail_from == config.mail_from("more.example") == "bounce.more.example"
+        # The first domain's keys are in DNS: they stay.
+        now = ses.get_identity_dkim_attributes(Identities=["example.org"])["DkimAttributes"]
+        assert now == first
+    finally:
+        before = cloud(deployed, tmp_path, TOML)[1]
+        before.apply(before.plan(keep=True), print)
+    assert "more.example" not in ses.list_identities()["Identities"]
+
+
 def test_plan_of_a_new_stack_leaves_none_and_says_whose_rules_end(deployed: Deployed, tmp_path: Path) -> None:
     before = standing(deployed)
     other = TOML.replace(f'"{deployed.config.stack}"', '"another"').replace(
