@@ -7,7 +7,7 @@ knows whether it talks to AWS or to LocalStack.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,12 +109,19 @@ def upload_code(s3: Any, config: Config, function: FunctionZip) -> None:
     s3.put_object(Bucket=bucket, Key=function.key, Body=function.data)
 
 
-def plan(cloudformation: Any, template: Path, config: Config, function: FunctionZip, s3: Any = None) -> Plan:
+def plan(
+    cloudformation: Any,
+    template: Path,
+    config: Config,
+    function: FunctionZip,
+    s3: Any = None,
+    keep: bool = True,
+) -> Plan:
     """Make a change set for what *template* and *config* say; nothing that exists changes before `apply`.
 
-    *s3* is needed for a template that is too large for the request; `upload_code` comes first.
-
-    Only what is left of a stack whose creation failed is removed: it holds nothing and takes no change set.
+    A template that is too large for the request goes by way of the code's bucket, which `upload_code` makes.
+    With *keep*, what is left of a stack whose creation failed is removed: it holds nothing and takes no
+    change set. Without, and where there is no stack to compare with, all is new, and no change set is made.
 
     Raises:
         TemplateError, SendingPolicyError: the configuration gives no template that CloudFormation takes.
@@ -122,6 +129,11 @@ def plan(cloudformation: Any, template: Path, config: Config, function: Function
         StackTimeout: CloudFormation did not finish in time.
     """
     status = _status(cloudformation, config.stack)
+    document = render(template.read_text("utf-8"), config)
+    text = json.dumps(document, separators=(",", ":"))
+    if not keep and (status == "ROLLBACK_COMPLETE" or (status in _GONE and len(text) > INLINE_OCTETS)):
+        new = [Change("Add", name, one["Type"], False) for name, one in document["Resources"].items()]
+        return Plan(config.stack, "", True, tuple(new))
     if status == "ROLLBACK_COMPLETE":
         cloudformation.delete_stack(StackName=config.stack)
         _wait_gone(cloudformation, config.stack)
@@ -141,7 +153,7 @@ def plan(cloudformation: Any, template: Path, config: Config, function: Function
         StackName=config.stack,
         ChangeSetName=name,
         ChangeSetType="CREATE" if create else "UPDATE",
-        **_body(render(template.read_text("utf-8"), config), config, s3),
+        **_body(text, config, s3),
         Capabilities=CAPABILITIES,
         Parameters=[
             {"ParameterKey": key, "ParameterValue": value}
@@ -164,9 +176,8 @@ def plan(cloudformation: Any, template: Path, config: Config, function: Function
     return Plan(config.stack, change_set, create, changes)
 
 
-def _body(document: Mapping[str, Any], config: Config, s3: Any) -> dict[str, str]:
-    """How CloudFormation gets the template: in the request, or by way of the code's bucket."""
-    text = json.dumps(document, separators=(",", ":"))
+def _body(text: str, config: Config, s3: Any) -> dict[str, str]:
+    """How CloudFormation gets the template *text*: in the request, or by way of the code's bucket."""
     if len(text) <= INLINE_OCTETS:
         return {"TemplateBody": text}
     if s3 is None:

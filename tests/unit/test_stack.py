@@ -319,6 +319,17 @@ def test_template_that_is_too_large_for_the_request_goes_by_way_of_s3(aws: None)
         stack.plan(cloudformation, TEMPLATE, config, FUNCTION)
 
 
+@pytest.mark.parametrize(("status", "boxes"), [("ROLLBACK_COMPLETE", 1), (None, 60)])
+def test_a_plan_that_is_not_kept_touches_nothing(status: str | None, boxes: int) -> None:
+    config = replace(
+        CONFIG, mailboxes={f"u{one}": Mailbox(f"u{one}", (f"u{one}@example.org",)) for one in range(boxes)}
+    )
+    cloudformation = CloudFormation(status)
+    found = stack.plan(cloudformation, TEMPLATE, config, FUNCTION, keep=False)
+    assert not cloudformation.calls and not found.change_set and found.create
+    assert {one.logical_id for one in found.changes} == set(render(TEMPLATE.read_text(), config)["Resources"])
+
+
 def test_refused_template_says_why() -> None:
     cloudformation = CloudFormation(change_set={"Status": "FAILED", "StatusReason": "bad Ref"})
     with pytest.raises(stack.StackError, match="refused the template: bad Ref"):

@@ -93,7 +93,7 @@ class Cloud:
         if keep:
             stack.upload_code(s3, self.config, self.function)
         change = stack.plan(
-            cloudformation, ROOT / "lambda" / "stack.yaml", self.config, self.function, s3 if keep else None
+            cloudformation, ROOT / "lambda" / "stack.yaml", self.config, self.function, s3, keep
         )
         if not keep and change.change_set:
             stack.forget(cloudformation, change)

@@ -1,7 +1,7 @@
 """The system that is looked at: its configuration, and the ways to its parts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +43,7 @@ class Patient:
         images: by server, asks in what its containers are not the pinned images.
         resolver: makes somebody who asks name servers (`twinmail.dns.check.Asker`).
         changes: asks what a deployment of the cloud would change.
+        alone: the one server that is looked at; empty: all.
         month: asks for what a month costs, in dollars.
         authority: file with the authority that servers' certificates come from; None: the usual ones.
     """
@@ -59,3 +60,18 @@ class Patient:
     month: Callable[[], float] | None = None
     authority: str | None = None
     now: Callable[[], datetime] = _now
+    alone: str = ""
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The servers that are looked at."""
+        return (self.alone,) if self.alone else tuple(self.config.servers)
+
+    def at(self, server: str) -> "Patient":
+        """This system, as far as it is about *server*."""
+        return replace(
+            self,
+            alone=server,
+            endpoints={name: one for name, one in self.endpoints.items() if name == server},
+            images={name: one for name, one in self.images.items() if name == server},
+        )

@@ -22,7 +22,7 @@ _DAYS = 3
 def servers(patient: Patient) -> Iterable[Finding]:
     """What each server says of itself."""
     newest = _newest(patient)
-    for name in patient.config.servers:
+    for name in patient.servers:
         page = patient.pages.get(name)
         if page is None:
             text = "twinmail.toml does not say where it runs"
