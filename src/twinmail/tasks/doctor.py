@@ -1,8 +1,8 @@
 """``./inv doctor``: what is wrong with the system, and what to do about it."""
 
 import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +49,9 @@ def doctor(
     path = place.config_file(config, state)
     loaded = Config.load(path)
     system = place.find(loaded, state, aws)
-    if not json_ and sys.stderr.isatty():
-        print(f"{len(checks)} checks of {system.name} …", file=sys.stderr)
-    found = examine(_patient(loaded, path, system, resolver), checks)
+    patient = _patient(loaded, path, system, resolver)
+    with _progress(system.name) as waiting:
+        found = examine(patient, checks, waiting=waiting)
     if json_:
         document = {"place": system.name, "findings": [one.document() for one in found]}
         print(json.dumps({**document, "state": worst(found)}))
@@ -60,6 +60,16 @@ def doctor(
     count = sum(one.state is State.PROBLEM for one in found)
     if count:
         raise PermanentError("" if json_ else f"{count} problem{'' if count == 1 else 's'}; see above")
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[Sequence[str]], None]]:
+    """Shows a person at a terminal what is still waited for."""
+    from rich.console import Console
+
+    # Standard output is for the findings; where nobody looks, Rich shows nothing.
+    with Console(stderr=True).status(f"looking at {name} …") as shown:
+        yield lambda names: shown.update(f"looking at {name}: {', '.join(names)} …")
 
 
 def _patient(config: "Config", path: Path, system: "Place", resolver: str) -> "Patient":
