@@ -16,6 +16,10 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from tests.cloud import CONFIG
+from tests.name_server import HOST, serve
+from tests.unit import dns_example
+from twinmail.dns.resolver import Resolver
+from twinmail.dns.zone import fragment
 from twinmail.doctor import account, outside, own, receiving, servers
 from twinmail.doctor.examination import CHECKS, Check, NoCheck, ask, chosen, examine
 from twinmail.doctor.finding import Finding, State, worst
@@ -270,6 +274,30 @@ def test_a_certificate_of_an_unknown_authority(shown: Any) -> None:
     endpoint = Endpoint("127.0.0.1", "mail.example.org", {"IMAP": port}, frozenset({"IMAP"}))
     (found,) = outside.certificates(patient(endpoints={"primary": endpoint}))
     assert found.state is State.PROBLEM and found.remedy
+
+
+def test_a_record_that_is_wrong_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twinmail.dns.known.read", lambda config, session: dns_example.KNOWN)
+    with serve("example.org", "example.net") as server:
+        resolver = Resolver([(HOST, server.port)], authoritative=False, seconds=0.3)
+        looked = patient(config=dns_example.CONFIG, resolver=lambda: resolver)
+        zone = fragment(dns_example.WANTED, dns_example.CONFIG.domains)
+        server.load(f"{zone}home.example.com. 60 IN A 192.0.2.4\n")
+        assert not bad(outside.dns(looked))
+        lines = [one for one in zone.splitlines() if "inbound-smtp" not in one or "example.net" not in one]
+        server.load("\n".join(lines) + "\nhome.example.com. 60 IN A 192.0.2.4\n")
+        found = bad(outside.dns(looked))
+    assert {one.subject for one in found} <= {"example.net MX", "example.org MX"} and found
+    assert all(one.state is State.PROBLEM and one.remedy and "missing" in one.text for one in found)
+
+
+def test_a_name_server_that_is_silent_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twinmail.dns.known.read", lambda config, session: dns_example.KNOWN)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        resolver = Resolver([("127.0.0.1", silent.getsockname()[1])], authoritative=False, seconds=0.1)
+        found = bad(outside.dns(patient(config=dns_example.CONFIG, resolver=lambda: resolver)))
+    assert found and {one.state for one in found} == {State.UNKNOWN}
 
 
 def test_a_port_that_is_shut() -> None:
