@@ -137,6 +137,15 @@ def test_an_unknown_part_is_refused(command: Callable[..., Any]) -> None:
     assert not Played.made
 
 
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("precious")
+    with pytest.raises(
+        CannotRehearse, match=r"expected no folder, or one of a rehearsal, .* name another with"
+    ):
+        stage.Stage(tmp_path, tmp_path, lambda: pytest.fail("built"), lambda text: None)
+    assert [one.name for one in tmp_path.iterdir()] == ["letter"]
+
+
 def no_engine() -> None:
     raise RuntimeUnavailable("no Docker engine answers at unix:///var/run/docker.sock")
 

@@ -25,6 +25,7 @@ from twinmail.oci.push import ImagePush
 from twinmail.oci.report import BuildReport
 from twinmail.oci.tool import tool
 from twinmail.rehearsal import servers
+from twinmail.rehearsal.needs import CannotRehearse
 from twinmail.rehearsal.podman import Podman
 from twinmail.rehearsal.registry_process import run_registry
 from twinmail.rehearsal.servers import Backup, Primary, World
@@ -38,6 +39,8 @@ from twinmail.template import Templates
 Say = Callable[[str], None]
 
 _PREFIX = "twinmail-rehearsal-"
+_MARK = ".rehearsal"
+"""In the folder: all in it is ours."""
 _TEMPLATES = Templates("twinmail.rehearsal", escaped=False)
 
 
@@ -68,6 +71,7 @@ class Stage:
         self._project = project(folder)
         self._clear()
         folder.mkdir(parents=True, mode=0o755)
+        (folder / _MARK).touch()
         self.config_file = folder / FILE
         self.text = _TEMPLATES.render("twinmail.toml.j2", platform=host_platform())
         self.config_file.write_text(self.text)
@@ -188,8 +192,13 @@ class Stage:
             self.backup.lose()
 
     def _clear(self) -> None:
-        """Remove what a killed run left."""
+        """Remove what a killed run left, and nothing else."""
         if self.folder.exists():
+            if not (self.folder / _MARK).exists() and any(self.folder.iterdir()):
+                raise CannotRehearse(
+                    f"{self.folder}: expected no folder, or one of a rehearsal, which is removed at the end; "
+                    "name another with --state"
+                )
             self.say("removing what an earlier run left")
             servers.clear_project(self.tool("docker-compose"), self._project, self.folder / "backup" / "srv")
             if (self.folder / "podman").exists():
