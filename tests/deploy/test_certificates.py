@@ -18,7 +18,7 @@ from tests.deploy.route53_process import run_route53
 from tests.image.dovecot import PASSWORD, Dovecot, free_port
 from twinmail import webmail
 from twinmail.certificate import shelf, validity
-from twinmail.certificate.place import CERTIFICATE, KEY
+from twinmail.certificate.place import CERTIFICATE, KEY, REPORT
 from twinmail.certificate.report import Report
 from twinmail.errors import TwinmailError
 from twinmail.local.state import State
@@ -310,20 +310,26 @@ def test_behind_nat_by_dns_with_certificates_of_45_days(tool: Callable[[str], Pa
         for volume in ("etc", "tls-volume", "acme", "challenges"):
             runtime.prepare_volume(tmp_path / volume)
         with run_route53("example.org", authority.text) as route53:
-            certbot = site.certbot(
-                "certificates-home",
-                "--directory",
-                authority.directory,
-                server="home",
-                AWS_SHARED_CREDENTIALS_FILE="/etc/twinmail/credentials",
-                AWS_ENDPOINT_URL=route53.url,
-                AWS_DEFAULT_REGION="eu-central-1",
-            )
-            try:
-                wait_for(lambda: (Report.load(site.tls) or Report("")).next_attempt, site.logs)
-                found, report = shelf.installed(site.tls), Report.load(site.tls)
-            finally:
-                certbot.stop()
+            pairs = []
+            # The second start finds another wish, as ./inv secrets rotate tls leaves one; the third the same.
+            for wish, asked in (("", 1), ("one", 2), ("one", 2)):
+                (tmp_path / "etc" / "wish").write_text(wish)
+                certbot = site.certbot(
+                    "certificates-home",
+                    *("--directory", authority.directory, "--wish", "/etc/twinmail/wish"),
+                    server="home",
+                    AWS_SHARED_CREDENTIALS_FILE="/etc/twinmail/credentials",
+                    AWS_ENDPOINT_URL=route53.url,
+                    AWS_DEFAULT_REGION="eu-central-1",
+                )
+                try:
+                    wait_for(lambda: (Report.load(site.tls) or Report("")).next_attempt, site.logs)
+                    found, report = shelf.installed(site.tls), Report.load(site.tls)
+                finally:
+                    certbot.stop()
+                (site.tls / REPORT).unlink()
+                pairs.append(found)
+                assert len({one.key for one in pairs if one}) == asked, site.logs()
         assert found is not None and report is not None and not report.error, site.logs()
         assert found.names == {"home.example.org"}
         assert not found.placeholder

@@ -88,7 +88,7 @@ class TestInside:
         """Nothing of a site is in the image, and no key that every copy would share."""
         host = inside("roundcube")
         text = host.file("/etc/roundcube/config.inc.php").content_string
-        assert "file_get_contents('/var/lib/twinmail/des_key')" in text
+        assert "$config['des_key'] = trim((string) file_get_contents($key));" in text
         assert not host.file("/var/lib/twinmail/des_key").exists
         assert host.check_output("find /etc/twinmail /var/lib/twinmail -mindepth 1") == ""
 

@@ -26,6 +26,25 @@ class TestVolume:
             assert stat.S_IMODE((roundcube.data / name).stat().st_mode) == 0o600
         assert len((roundcube.data / "des_key").read_text()) == 32
 
+    def test_a_key_that_it_is_given_ends_the_sessions_of_its_own(
+        self, runtime: Runtime, dovecot: Dovecot, tmp_path: Path
+    ) -> None:
+        server = Roundcube(runtime, IMAGES / "roundcube", host_platform(), tmp_path, dovecot)
+        try:
+            browser = client(server.start("roundcube-own"))
+            browser.log_in("ann", PASSWORD)
+            listing = "?_task=mail&_action=list&_mbox=INBOX"
+            assert "Mailbox is empty" in browser.ajax(listing)["exec"]
+            server.stop()
+            (tmp_path / "php-etc" / "des_key").write_text("k" * 32)
+            server.start("roundcube-given")
+            # The password in the session cannot be read any more.
+            assert "Connection to storage server failed" in browser.ajax(listing)["exec"]
+            browser.log_in("ann", PASSWORD)
+            assert "Mailbox is empty" in browser.ajax(listing)["exec"]
+        finally:
+            server.stop()
+
     def test_second_webmail_on_the_same_volume_does_not_start(self, roundcube: Roundcube) -> None:
         spec = ContainerSpec(
             name="roundcube-second",
