@@ -114,3 +114,11 @@ def test_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"cannot be read|not UTF-8"), place.editing(path):
         pass
+
+
+def test_a_profile_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "mistyped")
+    with pytest.raises(
+        PermanentError, match=r"config profile \(mistyped\) could not be found; see AWS_PROFILE"
+    ):
+        place.find(CONFIG, "", aws=True)

@@ -5,15 +5,26 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
 
 from twinmail.config import Config
+from twinmail.deploy.credentials import every
 from twinmail.doctor.finding import Finding, State
 from twinmail.doctor.patient import Patient
 
 CLOCK_WARNING, CLOCK_PROBLEM = timedelta(seconds=30), timedelta(minutes=4)
 """AWS refuses requests that are signed 5 minutes before or after its own time."""
 KEY_DAYS = 365
+_SET_CLOCK = "set it by NTP: timedatectl set-ntp true"
+_SIGN_IN = "sign in again, or mend ~/.aws/credentials: aws configure"
 _BAD_CREDENTIALS = (
     "InvalidClientTokenId",
     "SignatureDoesNotMatch",
@@ -21,6 +32,14 @@ _BAD_CREDENTIALS = (
     "ExpiredTokenException",
     "UnrecognizedClientException",
     "AuthFailure",
+    "InvalidAccessKeyId",
+)
+_NO_CREDENTIALS = (
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
 )
 QUOTA_SHARE = 0.8
 PLAN_DAYS = 30
@@ -32,11 +51,17 @@ def credentials(patient: Patient) -> Iterable[Finding]:
     try:
         told = patient.client("sts").get_caller_identity()
     except ClientError as error:
+        ahead = _ahead(patient, error.response)
+        if ahead is not None and abs(ahead) >= CLOCK_PROBLEM:
+            text = "AWS does not accept them, for this machine's clock is wrong"
+            yield Finding("credentials", config.region, State.PROBLEM, text, _SET_CLOCK)
+            return
         if error.response["Error"]["Code"] not in _BAD_CREDENTIALS:
             raise
-        remedy = "sign in again, or mend ~/.aws/credentials: aws configure"
-        text = " ".join(str(error).split())
-        yield Finding("credentials", config.region, State.PROBLEM, text, remedy)
+        yield Finding("credentials", config.region, State.PROBLEM, " ".join(str(error).split()), _SIGN_IN)
+        return
+    except _NO_CREDENTIALS as error:
+        yield Finding("credentials", config.region, State.PROBLEM, " ".join(str(error).split()), _SIGN_IN)
         return
     text = f"{told['Arn']}, account {told['Account']}, region {config.region}"
     if told["Arn"].endswith(":root") and not patient.local:
@@ -48,23 +73,32 @@ def credentials(patient: Patient) -> Iterable[Finding]:
 
 def clock(patient: Patient) -> Iterable[Finding]:
     """This machine's clock, beside that of AWS."""
-    answer = patient.client("sts").get_caller_identity()
-    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-    if date is None:
+    try:
+        answer = patient.client("sts").get_caller_identity()
+    except ClientError as error:
+        # That is how AWS answers a clock that is far off; the answer has a Date like any other.
+        answer = error.response
+    ahead = _ahead(patient, answer)
+    if ahead is None:
         yield Finding("clock", "this machine", State.UNKNOWN, "the answer of AWS has no Date")
     else:
-        # HTTP-date, RFC 9110, 5.6.7.
-        yield clock_finding("this machine", patient.now() - parsedate_to_datetime(date), "AWS")
+        yield clock_finding("this machine", ahead, "AWS")
+
+
+def _ahead(patient: Patient, answer: Mapping[str, Any]) -> timedelta | None:
+    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    # HTTP-date, RFC 9110, 5.6.7.
+    return patient.now() - parsedate_to_datetime(date) if date else None
 
 
 def clock_finding(subject: str, ahead: timedelta, other: str) -> Finding:
     """A clock that is *ahead* of an *other* one (or behind, if that is negative)."""
     seconds = f"{abs(ahead.total_seconds()):.0f} s {'ahead of' if ahead > timedelta() else 'behind'} {other}"
-    remedy = "set it by NTP: timedatectl set-ntp true"
     if abs(ahead) >= CLOCK_PROBLEM:
-        return Finding("clock", subject, State.PROBLEM, f"{seconds}: AWS refuses what is signed so", remedy)
+        text = f"{seconds}: AWS refuses what is signed so"
+        return Finding("clock", subject, State.PROBLEM, text, _SET_CLOCK)
     if abs(ahead) >= CLOCK_WARNING:
-        return Finding("clock", subject, State.WARNING, seconds, remedy)
+        return Finding("clock", subject, State.WARNING, seconds, _SET_CLOCK)
     return Finding("clock", subject, State.OK, seconds)
 
 
@@ -170,26 +204,24 @@ def identity_findings(config: Config, domain: str, told: Mapping[str, Any]) -> I
 
 def keys(patient: Patient) -> Iterable[Finding]:
     """How old the access keys of our users are."""
-    iam, config = patient.client("iam"), patient.config
-    users = [config.syncer_user(name) for name in config.servers]
-    users += [config.relay_user(name) for name, one in config.servers.items() if one.submission]
-    for user in users:
+    iam = patient.client("iam")
+    for one in every(patient.config):
+        rotate = f"./inv secrets rotate {'smtp' if one.secret.startswith('smtp/') else 'syncer'}"
         try:
-            found = iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
+            found = iam.list_access_keys(UserName=one.user)["AccessKeyMetadata"]
         except iam.exceptions.NoSuchEntityException:
-            text = "there is no such user"
-            yield Finding("keys", user, State.PROBLEM, text, "./inv deploy cloud")
+            yield Finding("keys", one.user, State.PROBLEM, "there is no such user", "./inv deploy cloud")
             continue
-        active = [one for one in found if one["Status"] == "Active"]
+        active = [key for key in found if key["Status"] == "Active"]
         if not active:
-            yield Finding("keys", user, State.PROBLEM, "has no active access key", "./inv deploy cloud")
+            text = "has no active access key"
+            yield Finding("keys", one.user, State.PROBLEM, text, "deploy the servers: ./inv deploy")
             continue
-        days = max((patient.now() - one["CreateDate"]).days for one in active)
+        days = max((patient.now() - key["CreateDate"]).days for key in active)
         if len(active) > 1:
-            remedy = "finish the change: ./inv secrets rotate syncer --finish"
-            yield Finding("keys", user, State.WARNING, "has two active access keys", remedy)
+            remedy = f"finish the change: {rotate} --finish"
+            yield Finding("keys", one.user, State.WARNING, "has two active access keys", remedy)
         elif days > KEY_DAYS:
-            remedy = "./inv secrets rotate syncer"
-            yield Finding("keys", user, State.WARNING, f"its access key is {days} days old", remedy)
+            yield Finding("keys", one.user, State.WARNING, f"its access key is {days} days old", rotate)
         else:
-            yield Finding("keys", user, State.OK, f"its access key is {days} days old")
+            yield Finding("keys", one.user, State.OK, f"its access key is {days} days old")

@@ -53,6 +53,10 @@ def ports(patient: Patient) -> Iterable[Finding]:
             try:
                 with socket.create_connection((endpoint.host, port), SECONDS):
                     pass
+            except socket.gaierror as error:
+                text = f"{endpoint.host}: {error.strerror}"
+                remedy = "put its address into the DNS: ./inv dns --check"
+                yield Finding("ports", subject, State.PROBLEM, text, remedy)
             except OSError as error:
                 text = f"{endpoint.host}: {error.strerror or error}"
                 remedy = "see that the server runs, and that its firewall or router lets this port in"

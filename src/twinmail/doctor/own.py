@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from botocore.exceptions import ClientError
+
 from twinmail.deploy import secret_kinds
 from twinmail.doctor.finding import Finding, State
 from twinmail.doctor.patient import Patient
@@ -42,7 +44,15 @@ def secrets(patient: Patient) -> Iterable[Finding]:
 def stack(patient: Patient) -> Iterable[Finding]:
     """The stack: deployed, whole, and what the template and the configuration say now."""
     name = patient.config.stack
-    told = patient.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    try:
+        told = patient.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    except ClientError as error:
+        # CloudFormation has no code of its own for it.
+        if "does not exist" not in str(error):
+            raise
+        text = f"there is none of that name in {patient.config.region}"
+        yield Finding("stack", name, State.PROBLEM, text, "./inv deploy cloud")
+        return
     status = told["StackStatus"]
     if status not in GOOD_STACKS:
         text = f"{status}: {told.get('StackStatusReason', 'no reason given')}"

@@ -12,6 +12,7 @@ from twinmail.doctor.finding import Finding, State
 from twinmail.doctor.patient import Patient
 
 DEPLOY = "./inv deploy cloud"
+_DEPTHS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
 
 
 def rules(patient: Patient) -> Iterable[Finding]:
@@ -64,6 +65,13 @@ def bucket(patient: Patient) -> Iterable[Finding]:
                 return {}
             raise
 
+    try:
+        s3.head_bucket(Bucket=name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
+            raise
+        yield Finding("bucket", name, State.PROBLEM, "there is no such bucket: no mail can be kept", DEPLOY)
+        return
     policy = answer(s3.get_bucket_policy, "NoSuchBucketPolicy").get("Policy", "{}")
     block = answer(s3.get_public_access_block, "NoSuchPublicAccessBlockConfiguration")
     versioning = answer(s3.get_bucket_versioning, "")
@@ -152,17 +160,18 @@ def queue_finding(
 
 def dead_letters(patient: Patient) -> Iterable[Finding]:
     """What the function gave up on."""
-    from twinmail.status import queue_status
-
-    found = queue_status(patient.client("sqs"), patient.config.dead_letter_queue)
-    if found.problem:
-        yield Finding("dead letters", found.name, State.UNKNOWN, found.problem)
-    elif found.waiting or found.in_hand:
-        count = (found.waiting or 0) + (found.in_hand or 0)
+    sqs, name = patient.client("sqs"), patient.config.dead_letter_queue
+    try:
+        url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    except sqs.exceptions.QueueDoesNotExist:
+        yield Finding("dead letters", name, State.PROBLEM, "there is no such queue", DEPLOY)
+        return
+    told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(_DEPTHS))["Attributes"]
+    if count := sum(int(told[one]) for one in _DEPTHS):
         remedy = "see what they are, then bring them into the log: ./inv dlq --retry"
-        yield Finding("dead letters", found.name, State.PROBLEM, f"{count} events ended there", remedy)
+        yield Finding("dead letters", name, State.PROBLEM, f"{count} events ended there", remedy)
     else:
-        yield Finding("dead letters", found.name, State.OK, "empty")
+        yield Finding("dead letters", name, State.OK, "empty")
 
 
 def _list(value: Any) -> Sequence[Mapping[str, Any]]:

@@ -81,9 +81,15 @@ def find(config: Config, state: str, aws: bool) -> Place:
     if not aws and (here := local(config, state)):
         return here
     import boto3
+    from botocore.exceptions import BotoCoreError
 
-    session = boto3.Session(region_name=config.region)
-    if session.get_credentials() is None:
+    try:
+        session = boto3.Session(region_name=config.region)
+        known = session.get_credentials() is not None
+    except BotoCoreError as error:
+        # Such as a profile that is not there, or a file that cannot be read.
+        raise PermanentError(f"credentials of AWS: {error}; see AWS_PROFILE and ~/.aws") from error
+    if not known:
         raise PermanentError(
             "no system runs here, and the AWS SDK finds no credentials; start one with: ./inv up"
         )
