@@ -62,6 +62,10 @@ class Delivered:
     at: float | None
 
 
+class LedgerClosed(NotWritten):
+    """The process is ending; what was not recorded is at the next start."""
+
+
 class VolumeMissing(TransientError):
     """The ledger knows deliveries, but none of their mailboxes is there."""
 
@@ -86,7 +90,7 @@ class Ledger:
         self.mail = mail
         self._say = say
         self._lock = threading.RLock()
-        self._damaged = False
+        self._damaged = self._closed = False
         with self._errors():
             self._connection = opened(self.path, self._say)
         try:
@@ -98,6 +102,7 @@ class Ledger:
     def close(self) -> None:
         """Close the file; pending writes end first."""
         with self._lock:
+            self._closed = True
             self._connection.close()
 
     # What was delivered
@@ -333,6 +338,8 @@ class Ledger:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._errors():
+            if self._closed:
+                raise LedgerClosed(f"{self.path}: closed, since the service ends")
             if self._damaged:
                 self._connection.close()
                 self._connection = opened(self.path, self._say)

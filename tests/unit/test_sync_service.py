@@ -25,6 +25,7 @@ from tests.log_simulator import (
     until,
 )
 from twinmail.layout import manifest_key
+from twinmail.ledger import Ledger
 from twinmail.maildir import Maildir
 from twinmail.sync import outage as outage_module
 from twinmail.sync.health import Health
@@ -287,6 +288,34 @@ def test_unreadable_entry_is_parked_and_tried_again_at_the_next_start(syncer: Sy
     syncer.log.put(key, syncer.log.objects.pop(good))
     syncer.start(push=False)
     syncer.wait(2)
+
+
+def test_a_listing_that_outlasts_the_service_is_no_failure(
+    syncer: Syncer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, stopped = threading.Event(), threading.Event()
+    pages = LogSimulator.keys_after
+
+    def slow(self: LogSimulator, offset: str) -> Iterator[list[str]]:
+        asked.set()
+        assert stopped.wait(60)
+        yield from pages(self, offset)
+
+    add(syncer, 1)
+    monkeypatch.setattr(LogSimulator, "keys_after", slow)
+    syncer.start(push=False)
+    assert asked.wait(60) and syncer.service is not None
+    close = Ledger.close
+
+    def closed(self: Ledger) -> None:
+        close(self)
+        stopped.set()
+        # The listing ends while the service still does: its thread is what is looked at.
+        until(lambda: not any(one.name == "poll" for one in threading.enumerate()), "the poll ended")
+
+    monkeypatch.setattr(Ledger, "close", closed)
+    syncer.stop()
+    assert syncer.code == 0 and not syncer.said("failed")
 
 
 def test_two_entries_of_one_message_make_one_copy(syncer: Syncer) -> None:
