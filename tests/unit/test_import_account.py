@@ -26,7 +26,8 @@ class Client:
         return name in self.capabilities or (name == "NAMESPACE" and self.prefix is not None)
 
     def namespace(self) -> Any:
-        return SimpleNamespace(personal=((self.prefix, "."),))
+        others = (("user.", "."),) if self.prefix else None
+        return SimpleNamespace(personal=((self.prefix, "."),), other=others, shared=(("", "."),))
 
     def list_folders(self) -> list[Listed]:
         return self.listed
@@ -54,6 +55,7 @@ def test_all_folders_below_inbox_as_courier_and_cyrus_have_them() -> None:
             ((b"\\HasNoChildren",), b".", "INBOX.Sent"),
             ((b"\\HasNoChildren",), b".", "INBOX.Projekte.Übersicht"),
             ((b"\\Noselect",), b".", "INBOX.Projekte"),
+            ((b"\\HasNoChildren",), b".", "user.bob.Shared"),
         ],
         prefix="INBOX.",
     )
@@ -61,7 +63,8 @@ def test_all_folders_below_inbox_as_courier_and_cyrus_have_them() -> None:
         "INBOX": "INBOX",
         "INBOX.Sent": "Sent",
         "INBOX.Projekte.Übersicht": "Projekte/Übersicht",
-    }
+    }, "a folder of another user is not this account's"
+    assert [one.key for one in folders(client, "user.bob.Shared")] == ["user.bob.Shared"]
 
 
 def test_folders_of_gmail_in_its_users_language() -> None:

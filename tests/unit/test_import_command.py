@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from twinmail.errors import PermanentError
-from twinmail.importing.report import Report, State
+from twinmail.importing.report import Report, State, lines
 from twinmail.importing.source import Folder
 from twinmail.secret_store import SecretStore
 from twinmail.tasks import config as tasks_config
@@ -44,6 +44,13 @@ def test_progress_is_not_told_for_every_message(capsys: pytest.CaptureFixture[st
         for _ in range(25):
             progress.show(report(1, 1))
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_nothing_that_a_terminal_obeys_is_printed() -> None:
+    found = Report("ann", "old")
+    found.folder("\x1b]0;title\x07", "INBOX").add(State.IMPORTED, 1)
+    told = "\n".join([*lines(found, "new"), ImportProgress([]).text(found, 1.0)])
+    assert all(one.isprintable() or one == "\n" for one in told)
 
 
 @pytest.fixture

@@ -236,13 +236,15 @@ class ImapAccount:
 
     def _list(self) -> list[Folder]:
         client = self._connected()
-        prefix = self._prefix(client)
+        prefix, foreign = self._namespaces(client)
         found = []
         for flags, delimiter, name in client.list_folders():
             lowered = {one.lower() for one in flags}
             if lowered & set(_UNSELECTABLE):
                 continue
             path = str(name)
+            if any(path.startswith(one) for one in foreign) and path not in self._only:
+                continue
             separator = (delimiter or b"").decode("ascii", "replace")
             inner = path[len(prefix) :] if prefix and path.startswith(prefix) and path != prefix else path
             levels = tuple(inner.split(separator)) if separator else (inner,)
@@ -252,17 +254,22 @@ class ImapAccount:
         return sorted(found, key=lambda one: (one.levels[0].upper() != "INBOX", one.levels))
 
     @staticmethod
-    def _prefix(client: Any) -> str:
-        """What is before all folders but INBOX (``INBOX.`` on servers of the Courier and Cyrus kind)."""
+    def _namespaces(client: Any) -> tuple[str, list[str]]:
+        """What is before all own folders but INBOX (``INBOX.`` on servers of the Courier and Cyrus kind).
+
+        And what is before folders of other users, and shared ones (RFC 2342), which are not this account's.
+        """
         if not client.has_capability("NAMESPACE"):
-            return ""
+            return "", []
         try:
-            personal = client.namespace().personal
+            told = client.namespace()
         except IMAPClientAbortError:
             raise
         except (IMAPClientError, ValueError):
-            return ""
-        return str(personal[0][0]) if personal else ""
+            return "", []
+        own = [str(prefix) for prefix, _ in told.personal or ()]
+        others = [str(prefix) for one in (told.other, told.shared) for prefix, _ in one or ()]
+        return own[0] if own else "", [one for one in others if one and one not in own]
 
     @staticmethod
     def _status(client: Any, path: str) -> dict[bytes, int]:

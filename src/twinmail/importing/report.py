@@ -111,7 +111,12 @@ def lines(report: Report, new: str) -> Iterable[str]:
 
 
 def _names(one: Counts) -> str:
-    return one.name if one.name == one.target else f"{one.name} → {one.target}"
+    return printable(one.name if one.name == one.target else f"{one.name} → {one.target}")
+
+
+def printable(text: str) -> str:
+    """*text*, which another server or a file chose, without what a terminal would obey."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def _line(name: str, one: Counts, width: int) -> str:

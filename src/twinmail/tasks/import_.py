@@ -90,7 +90,7 @@ def import_(
         _tell(loaded, system, done, plan)
     if done.failures:
         for one in done.failures[:_SHOWN] if not json_ else ():
-            print(f"✗ {one.place}: {one.reason}", file=sys.stderr)
+            print(report.printable(f"✗ {one.place}: {one.reason}"), file=sys.stderr)
         count = len(done.failures)
         more = f"; all of them with --json, the first {_SHOWN} above" if count > _SHOWN else ""
         text = f"{count} message{'' if count == 1 else 's'} could not be imported{more}"

@@ -45,7 +45,7 @@ class ImportProgress:
         done, octets = report.total("messages"), report.total("octets")
         rate = done / seconds if seconds else 0.0
         of = f" of {self._messages:,}" if self._messages else ""
-        here = report.folders[-1].name if report.folders else ""
+        here = "".join(one for one in report.folders[-1].name if one.isprintable()) if report.folders else ""
         left = self._left(done, octets, seconds)
         return f"{done:,}{of} messages, {octets / 1e6:,.0f} MB, {rate:,.0f}/s{left}, in {here}"
 
