@@ -340,6 +340,14 @@ class TestNameServersOfTheZone:
         assert [(one.name, one.state) for one in findings] == [("_dmarc.example.org", State.MISSING)]
         assert [one.partition(": ")[0] for one in resolver.doubts] == [f"127.0.0.1 port {server.port}"]
 
+    def test_beyond_a_cname_that_leads_out_of_the_zone(self, server: NameServer, cache: NameServer) -> None:
+        server.remove("home.example.com", "A")
+        cache.add('home.example.com. 60 IN CAA 0 issue "other.example"')
+        findings = bad(check(WANTED.sets, self.resolver(server, cache), ["primary.example.org"]))
+        assert [(one.name, one.type, one.got) for one in findings] == [
+            ("primary.example.org", "CAA", ('0 issue "other.example"',))
+        ]
+
     def test_a_part_that_is_delegated_further_is_asked_of_the_resolver(
         self, server: NameServer, cache: NameServer
     ) -> None:

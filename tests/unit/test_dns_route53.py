@@ -25,6 +25,7 @@ class Account:
     """Route 53 of moto, with every call that boto3 makes written down.
 
     Attributes:
+        every: the name of each call.
         calls: those that change something, with what was asked.
         fail: names of calls that fail, after so many that succeed.
         pending: how often a change is looked at before all name servers have it.
@@ -34,6 +35,7 @@ class Account:
         self.client: Any = boto3.client(
             "route53", region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
         )
+        self.every: list[str] = []
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.fail: dict[str, int] = {}
         self.pending = 0
@@ -89,6 +91,7 @@ class Account:
         ]
 
     def _note(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+        self.every.append(model.name)
         if model.name not in READING:
             self.calls.append((model.name, params))
 
@@ -121,7 +124,16 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 
 def test_every_call_of_a_first_run(account: Account) -> None:
     account.pending = 2
+    account.every.clear()
     plan, said = account.run()
+    assert account.every == [
+        "ListHostedZones",
+        *["ListResourceRecordSets"] * 2,
+        "ListHealthChecks",
+        *["ChangeResourceRecordSets"] * 2,
+        # Twice on its way, then everywhere; and that of the other zone.
+        *["GetChange"] * 4,
+    ]
     # One request a zone; example.net's reports are agreed to in the zone of the operator.
     assert [name for name, _ in account.calls] == ["ChangeResourceRecordSets"] * 2
     assert [asked["HostedZoneId"] for _, asked in account.calls] == list(account.zones.values())
@@ -254,6 +266,10 @@ def test_texts_and_authorities_of_others_stay_beside_ours(account: Account) -> N
         '0 iodef "mailto:ann@example.org"',
         '0 issue "letsencrypt.org"',
     ]
+    # Their time to live is theirs too.
+    first = account.calls[0][1]["ChangeBatch"]["Changes"]
+    shared = [one["ResourceRecordSet"] for one in first if one["ResourceRecordSet"]["Name"] == "example.org."]
+    assert {one["Type"]: one["TTL"] for one in shared} == {"MX": 3600, "TXT": 60, "CAA": 60}
     account.calls.clear()
     account.run()
     assert account.calls == []
