@@ -17,7 +17,7 @@ IMAGES = ("dovecot", "syncer", "roundcube", "certbot")
 MEMORY: Mapping[str, str] = {
     "dovecot": "320m",
     "syncer": "256m",
-    "relay": "128m",
+    "relay": "160m",
     "php": "160m",
     "web": "48m",
     "certbot": "96m",

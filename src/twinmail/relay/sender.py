@@ -22,7 +22,7 @@ def refusal(config: Config, mailbox: str, mail_from: str, message: bytes) -> str
 
     Every address of From and of Sender must be its own (RFC 5322, 3.6.2), and From must be there once.
     """
-    if len(header_block(message[:HEADER_BYTES])) == HEADER_BYTES:
+    if len(header_block(bytes(message[:HEADER_BYTES]))) == HEADER_BYTES:
         # What is beyond would be looked at by nobody, and seen by all.
         return f"the header is longer than {HEADER_BYTES} octets"
     own = config.primary_address(mailbox) or "nothing: it has no address of its own"
@@ -54,16 +54,17 @@ def without_blind_copies(message: bytes) -> bytes:
 
     Every other octet stays.
     """
-    header = header_block(message[:HEADER_BYTES])
+    header = header_block(bytes(message[:HEADER_BYTES]))
     # With the end of its last line, which belongs to the field.
     end = message.find(b"\n", len(header)) + 1 if len(header) < len(message) else len(message)
     head = message[: max(end, len(header))]
     kept = _FIELD.sub(lambda field: b"" if field[1].lower().decode() in _BLIND else field[0], head)
-    return kept + message[len(head) :]
+    # As a rule there is none; a second message in memory would be too much for a small machine.
+    return message if len(kept) == len(head) else b"".join((kept, memoryview(message)[len(head) :]))
 
 
 def _fields(message: bytes) -> dict[str, list[str]]:
-    header = header_block(message[:HEADER_BYTES])
+    header = header_block(bytes(message[:HEADER_BYTES]))
     found: dict[str, list[str]] = {name: [] for name in _AUTHORS}
     for field in _FIELD.finditer(header):
         name = field[1].lower().decode("ascii")

@@ -10,7 +10,7 @@ import hmac
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
@@ -19,15 +19,26 @@ from twinmail.durable_file import NotWritten
 from twinmail.outgoing import RECIPIENTS, MaybeSent, NotSent, Refused, Sending
 from twinmail.relay.sender import author, may_write_as, refusal, without_blind_copies
 from twinmail.relay.spool import Spool
+from twinmail.sync.budget import memory_limit
 from twinmail.sync.log import Log
 
 AT_ONCE = 4
-"""Messages in memory at once, of up to 40 MB each; further clients wait for their turn."""
+"""Messages in memory at once, at most; further clients wait for their turn."""
+
+# What the process takes without any message, octets.
+_OWN = 48 << 20
 
 _WAIT_SECONDS = 120.0
 # Base64 and a header around what may be attached.
 _LINE_LIMIT = 65536
 _AUTH = re.compile(r" +AUTH=\S+", re.IGNORECASE)
+
+
+def at_once(message_bytes: int, memory: int | None) -> int:
+    """How many messages of *message_bytes* octets have room in *memory*, with what growing them takes."""
+    if memory is None:
+        return AT_ONCE
+    return max(1, min(AT_ONCE, (memory - _OWN) // (message_bytes + message_bytes // 8)))
 
 
 class Relay:
@@ -38,8 +49,9 @@ class Relay:
         self._sending = sending
         self._spool = spool
         self._log = log
-        self._slots = asyncio.Semaphore(AT_ONCE)
-        self._pool = ThreadPoolExecutor(AT_ONCE, "send")
+        places = at_once(config.limits.message_bytes, memory_limit())
+        self._slots = asyncio.Semaphore(places)
+        self._pool = ThreadPoolExecutor(places, "send")
         self._busy = 0
 
     async def drain(self, seconds: float) -> bool:
@@ -154,6 +166,51 @@ class Session(SMTP):
     async def smtp_MAIL(self, arg: str) -> None:
         """Leave out AUTH=, with which Dovecot repeats who logged in (RFC 4954, 5): aiosmtpd knows it not."""
         await super().smtp_MAIL(_AUTH.sub("", arg) if arg else arg)
+
+    async def smtp_DATA(self, arg: str) -> None:
+        """Take the message in one piece: the library keeps an object a line, eight times as much memory."""
+        if await self.check_helo_needed() or await self.check_auth_needed("DATA"):
+            return
+        assert self.envelope is not None
+        if not self.envelope.rcpt_tos or arg:
+            await self.push("501 Syntax: DATA" if arg else "503 Error: need RCPT command")
+            return
+        await self.push("354 End data with <CR><LF>.<CR><LF>")
+        content = bytearray()
+        # To read it is the same as with bytes, and a copy of it would be too much.
+        self.envelope.content = cast(bytes, content)
+        if problem := await self._receive(content):
+            await self.push(problem)
+            self._set_post_data_state()  # type: ignore[no-untyped-call]
+            return
+        status = await self._call_handler_hook("DATA")
+        self._set_post_data_state()  # type: ignore[no-untyped-call]
+        await self.push(status)
+
+    async def _receive(self, content: bytearray) -> str:
+        """Append what comes until the dot (RFC 5321, 4.5.2); the answer if it cannot be taken."""
+        problem, octets, middle = "", 0, False
+        while True:
+            try:
+                line = await self._reader.readuntil(b"\r\n")
+            except asyncio.CancelledError:
+                self._writer.close()
+                raise
+            except asyncio.LimitOverrunError as error:
+                # Read to its end all the same: the answer comes after the dot.
+                await self._reader.read(error.consumed)
+                problem, middle = problem or "500 5.5.2 Line too long (RFC 5321, 4.5.3.1.6)", True
+                content.clear()
+                continue
+            if not middle and line == b".\r\n":
+                return problem
+            octets += len(line)
+            if self.data_size_limit and octets > self.data_size_limit:
+                problem = problem or "552 5.3.4 Error: Too much mail data"
+                content.clear()
+            if not problem:
+                content += line[1:] if line.startswith(b".") else line
+            middle = False
 
     async def hold(self, slots: asyncio.Semaphore) -> None:
         """Take a place, unless this session has one."""
