@@ -1,13 +1,16 @@
 """The backup's containers, brought to a machine by SSH and up by real ``docker compose``, against LocalStack."""
 
+import hashlib
 import json
 import os
 import shutil
+import smtplib
 import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +22,12 @@ from tests.deploy.built_images import Silent, digests, pushes
 from tests.deploy.conftest import ROOT
 from tests.deploy.local_cloud import CREDENTIALS, RELAY_PASSWORD, cloud, free_ports, surroundings
 from tests.deploy.ssh_host import run_host
-from tests.e2e.mail import Client, Sender
+from tests.deploy.test_memory import message
+from tests.e2e.mail import Accepted, Client, Sender
+from tests.image.webmail_client import WebmailClient
 from twinmail import smtp_credentials
 from twinmail.config import Config
-from twinmail.deploy import backup_server
+from twinmail.deploy import backup_server, compose
 from twinmail.deploy.backup_server import Plan, Request
 from twinmail.deploy.server_files import ServerPorts, ServerSecrets
 from twinmail.deploy.ssh import Machine
@@ -30,12 +35,17 @@ from twinmail.local import accounts, pki, webmail
 from twinmail.local.state import LOOPBACK
 from twinmail.local.system import LocalSystem
 from twinmail.runtime.emulation import host_platform
+from twinmail.sync.budget import memory_limit
 from twinmail.webmail import Sender as WebmailSender
 
 PROJECT = f"twinmail-test-{os.getpid()}"
 SERVICES = {"dovecot", "syncer", "relay", "php", "web"}
 # They make things ready, and end.
 ENDED = ("volume", "placeholder")
+SMALL, LARGE = 120, 8
+"""Messages of 40 KB, and of 38 MB: more than the syncer may have memory for."""
+SUBMITTED = (35_000_000, 10_000_000, 10_000_000)
+"""Octets of messages that go out by the relay at once."""
 
 TOML = f"""
 region = "eu-central-1"
@@ -97,6 +107,34 @@ class Backup:
         ids = self.compose("ps", "--all", "--quiet").split()
         done = subprocess.run(["docker", "inspect", *ids], capture_output=True, check=True)
         return {one["Config"]["Labels"]["com.docker.compose.service"]: one for one in json.loads(done.stdout)}
+
+    def mail(self) -> dict[str, str]:
+        """Digests of ann's messages, by GUID."""
+        with self.client() as client:
+            found = client.guids()
+            return {guid: hashlib.sha256(client.fetch(uid)).hexdigest() for guid, uid in found.items()}
+
+    def check_memory(self) -> None:
+        """Nothing has met its limit of memory, and each has the one that it should have."""
+        for name, one in self.containers().items():
+            assert not one["State"]["OOMKilled"], name
+            assert one["RestartCount"] == 0, name
+            if name in ENDED:
+                continue
+            octets = int(compose.MEMORY[name].removesuffix("m")) << 20
+            assert one["HostConfig"]["Memory"] == octets, name
+            group = Path(f"/proc/{one['State']['Pid']}/root/sys/fs/cgroup")
+            assert memory_limit(group) == octets, name
+            events = (group / "memory.events", group / "memory/memory.oom_control")
+            (told,) = [path.read_text() for path in events if path.exists()]
+            assert "oom_kill 0" in told.splitlines(), name
+
+    def browser(self, address: str) -> WebmailClient:
+        """Somebody at *address* who has logged in to the webmail."""
+        found = WebmailClient(self.ports.web, self.system.state.tls / pki.CA, address)
+        page = found.log_in("ann", accounts.passwords(self.system.state)["ann"])
+        assert "task-mail" in page.text, f"{page.status_code}\n{self.logs()}"
+        return found
 
     def client(self) -> Client:
         password = accounts.passwords(self.system.state)["ann"]
@@ -179,10 +217,81 @@ def test_mail_flows_in_and_stays_over_down_and_up(backup: Backup) -> None:
         client.wait_for([first], "INBOX", 60)
     backup.compose("down", "--timeout", "20")
     second = sender.send(message % b"two", ["ann@example.org"])
-    assert backup.deploy() == ("start dovecot, syncer, relay, php, web",)
+    assert backup.deploy()[-1] == "start dovecot, syncer, relay, php, web"
     assert not backup.plan()
     with backup.client() as client:
         client.wait_for([first, second], "INBOX", 60)
+
+
+def test_limits_of_memory_hold_while_everything_is_used(backup: Backup) -> None:
+    sender = Sender(LOOPBACK, backup.system.ports["edge"])
+    password = accounts.passwords(backup.system.state)["ann"]
+
+    def send(numbers: Sequence[int], octets: int) -> list[Accepted]:
+        return sender.send_all((message(one, octets) for one in numbers), ["ann@example.org"])
+
+    def read() -> None:
+        """What a mail client does at each start."""
+        for _ in range(4):
+            with backup.client() as client:
+                client.imap.select("INBOX")
+                client.imap.uid("FETCH", "1:*", "(FLAGS ENVELOPE BODYSTRUCTURE)")
+                client.imap.search(None, "BODY", "needle7")
+
+    def browse(number: int) -> None:
+        browser = backup.browser(f"127.0.3.{number}")
+        for _ in range(4):
+            browser.ajax("?_task=mail&_action=list&_mbox=INBOX")
+
+    def submit(number: int, octets: int) -> None:
+        with smtplib.SMTP_SSL("localhost", backup.ports.submission, context=backup.tls, timeout=120) as smtp:
+            smtp.login("ann", password)
+            data = message(2000 + number, octets).replace(b"sender@example.com", b"ann@example.org")
+            smtp.sendmail("ann@example.org", ["ann@example.org"], data)
+
+    # The first login makes the user of the webmail, and only one can.
+    backup.browser("127.0.3.9")
+    with ThreadPoolExecutor(16) as pool:
+        large = [pool.submit(send, [1000 + one], 38_000_000) for one in range(LARGE)]
+        small = [pool.submit(send, range(one, SMALL, 4), 40_000) for one in range(4)]
+        others = [pool.submit(read) for _ in range(4)]
+        others += [pool.submit(browse, one) for one in (1, 2)]
+        others += [pool.submit(submit, one, octets) for one, octets in enumerate(SUBMITTED)]
+        for one in others:
+            one.result()
+        sent = [accepted for one in (*large, *small) for accepted in one.result()]
+    with backup.client() as client:
+        client.wait_for(sent, timeout=180)
+    backup.check_memory()
+
+
+def test_who_takes_more_memory_than_allowed_is_ended(backup: Backup) -> None:
+    # Swap may come to as much again (Compose file reference, mem_limit).
+    greedy = "b'x' * (3 * 256 << 20)"
+    run = ["run", "--rm", "--no-deps", "--entrypoint", "/usr/bin/python3", "syncer", "-c", greedy]
+    done = subprocess.run([backup.program, *run], cwd=backup.folder, capture_output=True, check=False)
+    assert done.returncode == 137, done.stderr
+
+
+def test_rebuilt_from_nothing_it_has_all_mail_again_to_the_octet(backup: Backup) -> None:
+    before = backup.mail()
+    assert len(before) > SMALL + LARGE
+    backup.compose("down", "--volumes", "--timeout", "20")
+    shutil.rmtree(backup.folder)
+    assert backup.deploy()[-2:] == (
+        f"add {len(backup.request.files)} files",
+        "start dovecot, syncer, relay, php, web",
+    )
+    deadline = time.monotonic() + 180
+    while True:
+        with backup.client() as client:
+            if len(client.guids()) == len(before):
+                break
+        assert time.monotonic() < deadline, "mail is missing"
+        time.sleep(0.5)
+    assert backup.mail() == before
+    # The largest messages came all at once this time.
+    backup.check_memory()
 
 
 def test_containers_are_narrow(backup: Backup) -> None:
@@ -218,8 +327,9 @@ def test_nothing_secret_is_shown_by_the_engine(backup: Backup) -> None:
     ]
 
 
-def test_webmail_answers(backup: Backup) -> None:
+def test_webmail_lets_its_user_in(backup: Backup) -> None:
     assert webmail.answers("localhost", backup.ports.web, backup.tls)
+    backup.browser("127.0.3.9")
 
 
 def test_dovecot_sees_the_address_of_each_client(backup: Backup) -> None:
