@@ -8,6 +8,7 @@ import pytest
 
 from tests.cloud import TOML
 from tests.contract.deployed import Deployed
+from tests.lightsail_simulator import LightsailSimulator
 from twinmail.config import Config
 from twinmail.deploy.cloud import Cloud
 
@@ -104,3 +105,73 @@ def test_command_plans_without_a_question_and_deploys_only_when_told(
     assert standing(deployed) == before
     with pytest.raises(Exit, match="say --yes to deploy, --plan to look"):
         deploy.cloud(Context(), config=str(path))
+
+
+class Account:
+    """boto3's session of an account that has Lightsail too."""
+
+    def __init__(self, deployed: Deployed, lightsail: LightsailSimulator) -> None:
+        self._session, self._lightsail = deployed.session, lightsail
+
+    def client(self, name: str, *arguments: Any, **named: Any) -> Any:
+        return (
+            self._lightsail.client()
+            if name == "lightsail"
+            else self._session.client(name, *arguments, **named)
+        )
+
+
+def test_plan_of_all_production_changes_nothing_from_nothing(
+    deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from invoke.context import Context
+    from invoke.exceptions import Exit
+
+    from twinmail.tasks import deploy, place
+
+    path = tmp_path / "twinmail.toml"
+    machine = '[servers.backup.lightsail]\nssh_from = ["203.0.113.7/32"]\n'
+    path.write_text(f"{TOML}submission = true\n{machine}")
+    lightsail = LightsailSimulator()
+    session = Account(deployed, lightsail)
+    monkeypatch.setattr(place, "find", lambda *_: place.Place("AWS, simulated", session))
+    monkeypatch.setattr(deploy, "SECRETS", tmp_path / "secrets")
+    before = standing(deployed)
+    deploy.everything(Context(), plan=True, config=str(path), json_=True)
+    told = json.loads(capsys.readouterr().out)
+    assert not told["applied"]
+    cloud_part, backup_part = told["parts"]
+    assert cloud_part["part"] == "cloud: stack tests"
+    assert (
+        "make an access key of tests-relay-backup, kept as relay/backup/credentials" in cloud_part["changes"]
+    )
+    assert backup_part["part"] == "backup: server backup"
+    assert (
+        "wait for the secret relay/backup/credentials, which ./inv deploy cloud makes"
+        in backup_part["changes"]
+    )
+    assert "allocate static IP tests-backup-ip" in backup_part["changes"]
+    deploy.backup(Context(), plan=True, config=str(path))
+    shown = capsys.readouterr().out
+    assert shown.startswith("backup, machine tests-backup: changes:\n")
+    assert "  make an SSH key, and import it\n" in shown
+    for command in (deploy.everything, deploy.backup):
+        with pytest.raises(Exit, match="say --yes to deploy, --plan to look"):
+            command(Context(), config=str(path))
+    assert (standing(deployed), lightsail.calls) == (before, [])
+    assert not (tmp_path / "secrets").exists()
+    with pytest.raises(Exit, match="secret syncer/backup/credentials: not there; make it with"):
+        deploy.backup(Context(), yes=True, config=str(path))
+    assert lightsail.calls == []
+
+
+def test_without_a_machine_at_lightsail_there_is_no_backup_to_deploy(tmp_path: Path) -> None:
+    from invoke.context import Context
+    from invoke.exceptions import Exit
+
+    from twinmail.tasks import deploy
+
+    path = tmp_path / "twinmail.toml"
+    path.write_text(TOML)
+    with pytest.raises(Exit, match="no server has a table lightsail"):
+        deploy.backup(Context(), config=str(path))
