@@ -149,7 +149,9 @@ ACTIVE = {"Metadata": {"Name": CONFIG.rule_set}, "Rules": [RULE]}
 def test_the_active_rule_set(told: dict[str, Any], said: str) -> None:
     assert not bad(receiving.rule_findings(CONFIG, ACTIVE))
     (found,) = bad(receiving.rule_findings(CONFIG, told))
-    assert found.state is State.PROBLEM and said in found.text and found.remedy == "./inv deploy cloud"
+    assert (
+        found.state is State.PROBLEM and said in found.text and found.remedy.startswith("./inv deploy cloud")
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """What the operator has in hand: the configuration, the secrets, the stack, its alarms, the bill."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from botocore.exceptions import ClientError
 
+from twinmail.config import Config
 from twinmail.deploy import secret_kinds
 from twinmail.doctor.finding import Finding, State
 from twinmail.doctor.patient import Patient
@@ -69,34 +71,40 @@ def stack(patient: Patient) -> Iterable[Finding]:
 def alarms(patient: Patient) -> Iterable[Finding]:
     """Whether somebody hears of alarms, and which of them ring."""
     config = patient.config
-    subscriptions = [
-        one
-        for page in patient.client("sns").get_paginator("list_subscriptions").paginate()
-        for one in page["Subscriptions"]
-        if one["TopicArn"].endswith(f":{config.alarm_topic}")
-    ]
-    if not any(one["SubscriptionArn"].startswith("arn:") for one in subscriptions):
-        waiting = "has not confirmed it" if subscriptions else "is not asked to"
-        remedy = (
-            f'open the link in the mail "AWS Notification - Subscription Confirmation" to {config.operator}'
-            if subscriptions
-            else "name an operator in twinmail.toml, then ./inv deploy cloud"
-        )
-        text = f"nobody hears of them: {config.operator or 'nobody'} {waiting}"
-        yield Finding("alarms", config.alarm_topic, State.PROBLEM, text, remedy)
-    else:
-        yield Finding("alarms", config.alarm_topic, State.OK, f"go to {config.operator}")
-    pages = (
-        patient.client("cloudwatch")
-        .get_paginator("describe_alarms")
-        .paginate(AlarmNamePrefix=f"{config.stack}-")
-    )
-    every = [one for page in pages for one in page["MetricAlarms"]]
-    for one in every:
-        if one["StateValue"] == "ALARM":
-            remedy = f"see docs/alarms.md, {one['AlarmName']}"
-            yield Finding("alarms", one["AlarmName"], State.PROBLEM, one["StateReason"][:200], remedy)
-    if not any(one["StateValue"] == "ALARM" for one in every):
+    pages = patient.client("sns").get_paginator("list_subscriptions").paginate()
+    topic = f":{config.alarm_topic}"
+    asked = [one for page in pages for one in page["Subscriptions"] if one["TopicArn"].endswith(topic)]
+    yield hearer_finding(config, asked)
+    cloudwatch = patient.client("cloudwatch").get_paginator("describe_alarms")
+    told = cloudwatch.paginate(AlarmNamePrefix=f"{config.stack}-")
+    yield from alarm_findings([one for page in told for one in page["MetricAlarms"]])
+
+
+def hearer_finding(config: Config, asked: Sequence[Mapping[str, str]]) -> Finding:
+    """Who hears, by the subscriptions of the topic (SNS API, ListSubscriptions) of those who were *asked*."""
+    topic, operator = config.alarm_topic, config.operator
+    if operator is None:
+        remedy = "name an operator in twinmail.toml, then ./inv deploy cloud"
+        return Finding("alarms", topic, State.PROBLEM, "nobody hears of them: there is no operator", remedy)
+    own = [one["SubscriptionArn"] for one in asked if one["Endpoint"] == operator]
+    if not own:
+        text = f"nobody hears of them: {operator} is not asked to"
+        return Finding("alarms", topic, State.PROBLEM, text, "./inv deploy cloud")
+    # In place of its ARN, an unconfirmed one has "PendingConfirmation", and one that was ended "Deleted".
+    if not any(one.startswith("arn:") for one in own):
+        text = f"nobody hears of them: {operator} has not confirmed it"
+        remedy = f'open the link in the mail "AWS Notification - Subscription Confirmation" to {operator}'
+        return Finding("alarms", topic, State.PROBLEM, text, remedy)
+    return Finding("alarms", topic, State.OK, f"go to {operator}")
+
+
+def alarm_findings(every: Sequence[Mapping[str, Any]]) -> Iterable[Finding]:
+    """Which alarms ring (CloudWatch API, DescribeAlarms)."""
+    ringing = [one for one in every if one["StateValue"] == "ALARM"]
+    for one in ringing:
+        remedy = f"see docs/alarms.md, {one['AlarmName']}"
+        yield Finding("alarms", one["AlarmName"], State.PROBLEM, one["StateReason"][:200], remedy)
+    if not ringing:
         yield Finding("alarms", "state", State.OK, f"none of {len(every)} rings")
 
 

@@ -12,6 +12,8 @@ from twinmail.doctor.finding import Finding, State
 from twinmail.doctor.patient import Patient
 
 DEPLOY = "./inv deploy cloud"
+BY_HAND = f'{DEPLOY}; if that finds nothing to change, see "Changed by hand" in docs/doctor.md'
+"""CloudFormation compares with what it made last, not with what is there now."""
 _DEPTHS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
 
 
@@ -23,13 +25,13 @@ def rules(patient: Patient) -> Iterable[Finding]:
 def rule_findings(config: Config, told: Mapping[str, Any]) -> Iterable[Finding]:
     """What DescribeActiveReceiptRuleSet *told*."""
 
-    def problem(text: str) -> Finding:
-        return Finding("rules", config.rule_set, State.PROBLEM, text, DEPLOY)
+    def problem(text: str, remedy: str = BY_HAND) -> Finding:
+        return Finding("rules", config.rule_set, State.PROBLEM, text, remedy)
 
     active = told.get("Metadata", {}).get("Name", "")
     if active != config.rule_set:
         got = f"{active} is active" if active else "no rule set is active"
-        yield problem(f"{got}: SES refuses or diverts our mail")
+        yield problem(f"{got}: SES refuses or diverts our mail", DEPLOY)
         return
     own = [one for one in told.get("Rules", ()) if one["Name"] == config.rule]
     if not own:
@@ -89,7 +91,7 @@ def bucket_findings(
     """What S3 answered of the bucket's policy, public access, versions and notifications."""
 
     def problem(text: str) -> Finding:
-        return Finding("bucket", config.bucket, State.PROBLEM, text, DEPLOY)
+        return Finding("bucket", config.bucket, State.PROBLEM, text, BY_HAND)
 
     found = []
     statements = _list(policy.get("Statement", ()))
@@ -147,13 +149,13 @@ def queue_finding(
     """What SQS and SNS say of the queue *name*."""
     if not subscribed:
         text = f"is not subscribed to the topic {config.topic}: mail comes late"
-        return Finding("queues", name, State.PROBLEM, text, DEPLOY)
+        return Finding("queues", name, State.PROBLEM, text, BY_HAND)
     statements = _list(json.loads(attributes.get("Policy") or "{}").get("Statement", ()))
     if not any(_from_topic(config, one) for one in statements):
         text = f"its policy does not let the topic {config.topic} send: mail comes late"
-        return Finding("queues", name, State.PROBLEM, text, DEPLOY)
+        return Finding("queues", name, State.PROBLEM, text, BY_HAND)
     if not raw:
-        return Finding("queues", name, State.WARNING, "its messages are wrapped by the topic", DEPLOY)
+        return Finding("queues", name, State.WARNING, "its messages are wrapped by the topic", BY_HAND)
     waiting = int(attributes.get("ApproximateNumberOfMessages", 0))
     return Finding("queues", name, State.OK, f"subscribed; {waiting} messages wait")
 
