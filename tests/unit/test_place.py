@@ -32,6 +32,8 @@ def test_no_system_and_no_credentials_is_one_line_with_the_remedy() -> None:
     assert str(error.value) == (
         "no system runs here, and the AWS SDK finds no credentials; start one with: ./inv up"
     )
+    with pytest.raises(PermanentError, match=r"^the AWS SDK finds no credentials; see: aws configure list$"):
+        place.find(CONFIG, "", aws=True)
 
 
 def test_state_folder_that_was_named_is_never_exchanged_for_aws(

@@ -89,6 +89,8 @@ def find(config: Config, state: str, aws: bool) -> Place:
     except BotoCoreError as error:
         # Such as a profile that is not there, or a file that cannot be read.
         raise PermanentError(f"credentials of AWS: {error}; see AWS_PROFILE and ~/.aws") from error
+    if not known and aws:
+        raise PermanentError("the AWS SDK finds no credentials; see: aws configure list")
     if not known:
         raise PermanentError(
             "no system runs here, and the AWS SDK finds no credentials; start one with: ./inv up"
