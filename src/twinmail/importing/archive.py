@@ -4,7 +4,10 @@ Nothing is unpacked to the disk; a member is read once, and only as far as a mes
 """
 
 import io
+import lzma
+import struct
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -17,6 +20,18 @@ from twinmail.importing.source import Item, Mail, SourceBroken, Trouble
 
 _START = 8192
 _SUFFIXES = (".mbox", ".mbx")
+# What the standard library raises for damaged archives.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
 
 Found = tuple[tuple[str, ...], int, int | None, Callable[[int], Iterator[Item]]]
 """Levels of a folder, octets, messages (None if only reading tells), and what reads them."""
@@ -47,14 +62,15 @@ def parts(path: Path, is_message: Callable[[str, bytes], bool]) -> Iterator[Foun
                 try:
                     with opened.open(member) as file:
                         start = file.read(_START)
-                except (zipfile.BadZipFile, EOFError, NotImplementedError):
+                except _DAMAGE:
                     # Told when it is read, with its place.
-                    start = b""
+                    messages[folder].append(member)
+                    continue
                 if mbox.is_mbox(start):
                     mboxes.append(((*folder, _stem(name.name)), member))
                 elif is_message(name.name, start):
                     messages[folder].append(member)
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         raise SourceBroken(f"{path}: damaged: {error}; download it again") from error
     top = _top([*messages, *(folder for folder, _ in mboxes)])
     for folder, members in sorted(messages.items()):
@@ -104,7 +120,7 @@ def _message(opened: zipfile.ZipFile, member: zipfile.ZipInfo, place: str, limit
         with opened.open(member) as file:
             # The size in the directory is a claim.
             content = file.read(limit + 1)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError) as error:
+    except (*_DAMAGE, OSError) as error:
         return Trouble(place, f"damaged: {error}")
     if len(content) > limit:
         return Trouble(place, f"expected at most {limit} octets, got {max(member.file_size, len(content))}")
@@ -125,7 +141,7 @@ def _mbox_reader(path: Path, member: zipfile.ZipInfo) -> Callable[[int], Iterato
 
             try:
                 yield from mbox.read(place, stream, limit, _changed(member) or datetime.now(UTC))
-            except (zipfile.BadZipFile, EOFError) as error:
+            except _DAMAGE as error:
                 yield Trouble(place, f"damaged, the rest of it is lost: {error}")
 
     return read
