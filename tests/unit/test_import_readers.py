@@ -103,7 +103,7 @@ def test_huge_mbox_takes_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "huge"
     with path.open("wb") as file:
         for number in range(3000):
-            file.write(LINE + message(str(number)) + b"0123456789abcde\n" * 500 + b"\n")
+            file.write(LINE + message(str(number)) + (b"0123456789" * 80 + b"\n") * 10 + b"\n")
     source = Files([path], LIMIT)
     (folder,) = source.folders()
     tracemalloc.start()
