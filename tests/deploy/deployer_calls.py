@@ -14,6 +14,7 @@ _SERVICES = f"key/{ACCOUNT}"
 _OWN = {
     ("cloudwatch", "DescribeAlarms"),
     ("cloudwatch", "GetMetricData"),
+    ("cloudwatch", "PutMetricData"),
     ("cloudwatch", "SetAlarmState"),
     ("lambda", "Invoke"),
     ("sns", "Publish"),

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.deploy import deployer_calls
 from tests.deploy.recorded_calls import CALLS, needs, policies
 from tests.e2e.mail import Accepted, Client, Sender
+from twinmail import deployer
 from twinmail.local import accounts, pki
 from twinmail.local.state import LOOPBACK, State
 from twinmail.local.system import LocalSystem
@@ -136,6 +138,13 @@ def running(runtime_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
             and CRASHED not in one.resource
         }
         assert not refused, "\n".join(sorted(refused))
+        # And whatever CloudFormation made of it, who deploys may have it made.
+        text = (PROJECT / "lambda" / "deployer.yaml").read_text()
+        parts = [one.document for one in deployer.parts(text, system.config)]
+        made = tuple(deployer_calls.needs(state.localstack / CALLS, "", system.config.stack))
+        assert made
+        unmet = {str(one) for one in made if not any(map(one.is_met_by, parts))}
+        assert not unmet, "\n".join(sorted(unmet))
     finally:
         system.stop()
         assert not runtime.remove_leftovers()
