@@ -22,7 +22,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     config = folder / "twinmail.toml"
     shutil.copyfile(PROJECT / "twinmail.toml", config)
     checkout = State.of_checkout(PROJECT)
-    state = State(root=folder / "local", images=checkout.images, layers=checkout.layers)
+    state = State(root=folder / ".twinmail" / "local", images=checkout.images, layers=checkout.layers)
     runtime = choose(available()[0], state.root, state.layers)
     system = LocalSystem(state, config, runtime, host_platform(), ephemeral_ports=True)
 

@@ -45,6 +45,7 @@ TUNNEL = json.dumps({"AccountTag": "a", "TunnelSecret": "HUSH", "TunnelID": "t",
             {"tls/primary/key.pem": PAIR.key, "tls/primary/cert.pem": PAIR.chain + OTHER.chain},
         ),
         ("ssh/backup", SSH, {"ssh/backup": SSH}),
+        ("import/old-account", "grün\n".encode(), {"import/old-account": "grün".encode()}),
     ],
 )
 def test_what_is_good_is_kept(name: str, data: bytes, kept: dict[str, bytes]) -> None:
@@ -66,6 +67,8 @@ def test_what_is_good_is_kept(name: str, data: bytes, kept: dict[str, bytes]) ->
         ("tls/primary/key.pem", PAIR.chain + LOCKED, "a certificate with its chain"),
         ("tls/primary/key.pem", PAIR.chain + b"-----BEGIN HUSH", "a certificate with its chain"),
         ("ssh/backup", b"HUSH", "a private key of OpenSSH"),
+        ("import/old", b"HUSH\nHUSH", "the password of an older account"),
+        ("import/old", b"\n", "the password of an older account"),
     ],
 )
 def test_what_is_damaged_is_named_and_not_quoted(name: str, data: bytes, expected: str) -> None:

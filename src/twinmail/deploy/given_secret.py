@@ -4,6 +4,7 @@ What is damaged here is told here, and not by a server that does not start.
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ from twinmail.certificate.place import CERTIFICATE, KEY
 from twinmail.certificate.validity import Unreadable
 from twinmail.config import Config
 from twinmail.errors import PermanentError
+
+_SERVER, _NAME = "SERVER", "NAME"
+_PART = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 class NotASecret(PermanentError):
@@ -32,7 +36,7 @@ class Given:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of secrets, ``SERVER`` in its name; *reads* returns what is kept, by name."""
+    """A kind of secrets, ``SERVER`` or ``NAME`` in its name; *reads* returns what is kept, by name."""
 
     name: str
     form: str
@@ -41,7 +45,7 @@ class _Kind:
 
 def form(name: str) -> str:
     """What is expected of the secret *name*, which `check_name` has passed."""
-    return next(one.form for one in _KINDS if _server(one, name))
+    return next(one.form for one in _KINDS if _part(one, name))
 
 
 def check_name(config: Config, name: str) -> None:
@@ -50,16 +54,14 @@ def check_name(config: Config, name: str) -> None:
     Raises:
         NotASecret: it is not, or there is no such server.
     """
-    servers = [server for one in _KINDS if (server := _server(one, name))]
-    if not servers:
+    kind = next((one for one in _KINDS if _part(one, name)), None)
+    if kind is None:
         known = "\n".join(f"  {one.name}: {one.form}" for one in _KINDS)
         raise NotASecret(
             f"secret {name}: is not brought by hand; ./inv secrets says how it is made. These are:\n{known}"
         )
-    if servers[0] not in config.servers:
-        raise NotASecret(
-            f"secret {name}: no server {servers[0]!r}; expected one of {', '.join(config.servers)}"
-        )
+    if _SERVER in kind.name and (server := _part(kind, name)) not in config.servers:
+        raise NotASecret(f"secret {name}: no server {server!r}; expected one of {', '.join(config.servers)}")
 
 
 def check(config: Config, name: str, data: bytes) -> tuple[Given, ...]:
@@ -69,7 +71,7 @@ def check(config: Config, name: str, data: bytes) -> tuple[Given, ...]:
         NotASecret: see `check_name`; or *data* is damaged, or something else.
     """
     check_name(config, name)
-    kind = next(one for one in _KINDS if _server(one, name))
+    kind = next(one for one in _KINDS if _part(one, name))
     try:
         return kind.reads(name, data)
     except (ValueError, KeyError, TypeError, Unreadable, UnsupportedAlgorithm):
@@ -77,11 +79,11 @@ def check(config: Config, name: str, data: bytes) -> tuple[Given, ...]:
         raise NotASecret(f"secret {name}: expected {kind.form}; nothing was kept") from None
 
 
-def _server(kind: _Kind, name: str) -> str:
-    """The server that *name* is of; empty if it is not of *kind*."""
-    before, _, after = kind.name.partition("SERVER")
-    server = name.removeprefix(before).removesuffix(after)
-    return server if name == f"{before}{server}{after}" and "/" not in server else ""
+def _part(kind: _Kind, name: str) -> str:
+    """What *name* has in place of ``SERVER`` or ``NAME``; empty if it is not of *kind*."""
+    before, _, after = kind.name.partition(_SERVER if _SERVER in kind.name else _NAME)
+    part = name.removeprefix(before).removesuffix(after)
+    return part if name == f"{before}{part}{after}" and _PART.fullmatch(part) else ""
 
 
 def _credentials(name: str, data: bytes) -> tuple[Given, ...]:
@@ -114,6 +116,13 @@ def _pair(name: str, data: bytes) -> tuple[Given, ...]:
     return (Given(f"{folder}/{KEY}", found.key), Given(f"{folder}/{CERTIFICATE}", found.chain))
 
 
+def _password(name: str, data: bytes) -> tuple[Given, ...]:
+    text = data.decode("utf-8").rstrip("\r\n")
+    if not text or not text.isprintable():
+        raise ValueError
+    return (Given(name, text.encode("utf-8")),)
+
+
 def _ssh(name: str, data: bytes) -> tuple[Given, ...]:
     load_ssh_private_key(data, password=None)
     return (Given(name, data),)
@@ -137,4 +146,5 @@ _KINDS = (
         _pair,
     ),
     _Kind("ssh/SERVER", "a private key of OpenSSH without a passphrase", _ssh),
+    _Kind("import/NAME", "the password of an older account, one line", _password),
 )

@@ -96,6 +96,13 @@ KINDS = (
         "by hand, at Lightsail",
     ),
     Kind(
+        "import/NAME",
+        "an older account, for ./inv import --secret import/NAME",
+        "nowhere else",
+        "./inv import",
+        "set it anew; remove it after the import",
+    ),
+    Kind(
         "",
         "key of the certificate by Let's Encrypt",
         "the volumes acme and tls of the server; in a cluster the Secret twinmail-tls",
@@ -130,8 +137,9 @@ def expected(config: Config) -> dict[str, Kind]:
     """The secrets that *config* calls for and the store holds, by name; those of optional parts come too."""
     found: dict[str, Kind] = {}
     for kind in KINDS:
+        if kind.name == "smtp/webmail" and _webmail(config):
+            found[kind.name] = kind
         if "SERVER" not in kind.name:
-            found |= {kind.name: kind} if kind.name and _webmail(config) else {}
             continue
         for server, one in config.servers.items():
             if not _needs(one, kind.name):

@@ -68,7 +68,7 @@ def list_(context: Any, aws: bool = False, config: str = "", state: str = "", js
     name="set",
     help={
         "name": "its name, as ./inv secrets lists it: certificate/SERVER/credentials, cloudflare/SERVER, "
-        "tls/SERVER/key.pem or ssh/SERVER",
+        "tls/SERVER/key.pem, ssh/SERVER or import/NAME",
         "config": PLACE_HELP["config"],
         "json": PLACE_HELP["json"],
     },
@@ -204,6 +204,8 @@ def _given(name: str) -> bytes:
     if name.endswith("/credentials"):
         key = input("Access key ID: ").strip()
         return NewKey(key, getpass.getpass("Secret access key: ").strip()).to_file()
+    if name.startswith("import/"):
+        return getpass.getpass("Password: ").encode("utf-8")
     print(f"Paste {given_secret.form(name)}, then press Ctrl-D:", file=sys.stderr, flush=True)
     return sys.stdin.buffer.read()
 
