@@ -18,7 +18,6 @@ import yaml
 
 from tests.deploy.built_images import digests, pushes
 from tests.deploy.conftest import ROOT
-from twinmail.rehearsal.podman import Podman
 from tests.deploy.local_cloud import CREDENTIALS, RELAY_PASSWORD, cloud, free_ports, surroundings
 from tests.e2e.mail import Client, Sender
 from twinmail.config import Config
@@ -31,6 +30,7 @@ from twinmail.local.system import LocalSystem
 from twinmail.oci.destination import Destination
 from twinmail.oci.fetch import Silent
 from twinmail.oci.served import serve
+from twinmail.rehearsal.podman import Podman
 from twinmail.runtime.emulation import host_platform
 from twinmail.runtime.select import available
 
