@@ -179,12 +179,12 @@ NEWEST = manifest_key("a", NOW - timedelta(hours=1))
     [
         ({"ready": False}, NEWEST, State.PROBLEM, "has not looked at the log"),
         ({"parked": {"k": "bad"}}, NEWEST, State.PROBLEM, "put aside"),
-        ({"cursor": None}, NEWEST, State.PROBLEM, "it has brought nothing"),
+        ({"cursor": None}, NEWEST, State.PROBLEM, "has not looked at 1 entries since 2026-11-23 11:00"),
         (
             {},
             manifest_key("b", NOW - timedelta(minutes=9)),
             State.PROBLEM,
-            "the newest is of 2026-11-23 11:51",
+            "has not looked at 1 entries since 2026-11-23 11:51 UTC; 0 entries wait",
         ),
         ({"disk": {"free": 5, "total": 100}}, NEWEST, State.WARNING, "GB free"),
         ({"disk": {"free": 1, "total": 100}}, NEWEST, State.PROBLEM, "GB free"),
@@ -192,15 +192,21 @@ NEWEST = manifest_key("a", NOW - timedelta(hours=1))
     ],
 )
 def test_what_a_server_says(changes: dict[str, Any], newest: str, state: State, said: str) -> None:
-    assert not bad(servers.server_findings("primary", SAID, NEWEST, NOW))
-    assert not bad(servers.server_findings("primary", {**SAID, "last": None}, None, NOW))
-    (found,) = bad(servers.server_findings("primary", {**SAID, **changes}, newest, NOW))
+    assert not bad(servers.server_findings("primary", SAID, [NEWEST], NOW))
+    assert not bad(servers.server_findings("primary", {**SAID, "last": None}, [], NOW))
+    (found,) = bad(servers.server_findings("primary", {**SAID, **changes}, [newest], NOW))
     assert found.state is state and said in found.text and found.remedy
 
 
 def test_a_new_entry_is_no_lag() -> None:
     newest = manifest_key("b", NOW - timedelta(seconds=30))
-    assert not bad(servers.server_findings("primary", SAID, newest, NOW))
+    assert not bad(servers.server_findings("primary", SAID, [NEWEST, newest], NOW))
+
+
+def test_where_mail_comes_all_the_time_an_old_entry_is_lag_all_the_same() -> None:
+    log = [manifest_key("b", NOW - timedelta(minutes=minutes)) for minutes in (50, 20, 2, 0)]
+    (found,) = bad(servers.server_findings("primary", SAID, [NEWEST, *log], NOW))
+    assert "has not looked at 4 entries since 2026-11-23 11:10 UTC" in found.text
 
 
 def test_secrets_that_are_missing_or_open(tmp_path: Path) -> None:

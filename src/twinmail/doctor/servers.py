@@ -1,7 +1,7 @@
 """The servers: what their syncers say, how far behind the log they are, and which images they run."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,7 @@ _DAYS = 3
 
 def servers(patient: Patient) -> Iterable[Finding]:
     """What each server says of itself."""
-    newest = _newest(patient)
+    log = _log(patient)
     for name in patient.servers:
         page = patient.pages.get(name)
         if page is None:
@@ -35,13 +35,13 @@ def servers(patient: Patient) -> Iterable[Finding]:
             remedy = f"see whether it runs; bring it up again: ./inv deploy {_part(patient, name)}"
             yield Finding("servers", name, State.PROBLEM, f"does not answer: {error}", remedy)
             continue
-        yield from server_findings(name, said, newest, patient.now())
+        yield from server_findings(name, said, log, patient.now())
 
 
 def server_findings(
-    name: str, said: Mapping[str, Any], newest: str | None, now: datetime
+    name: str, said: Mapping[str, Any], log: Sequence[str], now: datetime
 ) -> Iterable[Finding]:
-    """What the syncer of the server *name* *said*, beside the *newest* key of the log."""
+    """What the syncer of the server *name* *said*, beside the keys of the *log*, oldest first."""
     found = []
     for trouble in troubles(said):
         if not trouble.startswith("its disk"):
@@ -49,7 +49,7 @@ def server_findings(
     yield from found or [
         Finding("servers", name, State.OK, f"well; {said.get('delivered', 0)} deliveries since it started")
     ]
-    yield _lag(name, said, newest, now)
+    yield _lag(name, said, log, now)
     last = said.get("last") or {}
     text = f"{last['ses_id']} for {last['mailbox']}, {last['at']}" if last else "none since it started"
     yield Finding("servers", f"{name}, last message", State.OK, text)
@@ -60,21 +60,15 @@ def server_findings(
         yield clock_finding(name, datetime.fromisoformat(said["now"]) - now, "this machine")
 
 
-def _lag(name: str, said: Mapping[str, Any], newest: str | None, now: datetime) -> Finding:
-    subject, backlog = f"{name}, behind the log", int(said.get("backlog") or 0)
-    if newest is None:
-        return Finding("servers", subject, State.OK, f"the log had nothing in {_DAYS} days")
-    try:
-        committed, cursor = ManifestKey.parse(newest), said.get("cursor")
-        seen = ManifestKey.parse(cursor).committed if cursor else None
-    except LayoutError as error:
-        return Finding("servers", subject, State.UNKNOWN, str(error))
-    behind = now - committed.committed
-    if (seen is None or seen < committed.committed) and behind > LAG:
-        since = "nothing" if seen is None else f"entries up to {seen:%Y-%m-%d %H:%M} UTC"
-        text = f"it has brought {since}; the newest is of {committed.committed:%Y-%m-%d %H:%M} UTC"
-        return Finding("servers", subject, State.PROBLEM, f"{text}; {backlog} wait", "./inv status says why")
-    return Finding("servers", subject, State.OK, f"{backlog} entries wait")
+def _lag(name: str, said: Mapping[str, Any], log: Sequence[str], now: datetime) -> Finding:
+    subject, cursor = f"{name}, behind the log", str(said.get("cursor") or "")
+    text = f"{int(said.get('backlog') or 0)} entries wait"
+    # The oldest that it has not looked at: where mail comes all the time, the newest is always new.
+    unseen = [one for one in log if one > cursor]
+    if unseen and now - (since := ManifestKey.parse(unseen[0]).committed) > LAG:
+        text = f"it has not looked at {len(unseen)} entries since {since:%Y-%m-%d %H:%M} UTC; {text}"
+        return Finding("servers", subject, State.PROBLEM, text, "./inv status says why")
+    return Finding("servers", subject, State.OK, text)
 
 
 def _disk(name: str, disk: Mapping[str, int]) -> Finding:
@@ -85,18 +79,23 @@ def _disk(name: str, disk: Mapping[str, int]) -> Finding:
     return Finding("servers", f"{name}, disk", state, text, "" if state is State.OK else remedy)
 
 
-def _newest(patient: Patient) -> str | None:
-    """The last key of the log, if it is of the last days."""
-    s3, today = patient.client("s3"), patient.now()
-    for days in range(_DAYS):
+def _log(patient: Patient) -> Sequence[str]:
+    """The keys of the last days' entries, oldest first."""
+    pages, today = patient.client("s3").get_paginator("list_objects_v2"), patient.now()
+    found = []
+    for days in range(_DAYS - 1, -1, -1):
         prefix = layout.manifest_day((today - timedelta(days=days)).date())
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=patient.config.bucket, Prefix=prefix)
-        keys: list[str] = [
-            one["Key"] for page in pages for one in page.get("Contents", ()) if one["Key"].endswith(".json")
-        ]
-        if keys:
-            return max(keys)
-    return None
+        for page in pages.paginate(Bucket=patient.config.bucket, Prefix=prefix):
+            found += [one["Key"] for one in page.get("Contents", ()) if _is_entry(one["Key"])]
+    return found
+
+
+def _is_entry(key: str) -> bool:
+    try:
+        ManifestKey.parse(key)
+    except LayoutError:
+        return False
+    return True
 
 
 def images(patient: Patient) -> Iterable[Finding]:
