@@ -1,0 +1,1 @@
+"""Compares what was stored, processed, logged and indexed, and mends what differs."""
