@@ -65,7 +65,8 @@ class _Flying:
 class Importer:
     """Imports *source* into *log*.
 
-    *pause* is called between messages, and may raise to end the import; *shown* is told the report then.
+    *pause* is called between messages, and may raise: what has begun is then ended, and no more. *shown* is
+    told the report at each message.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class Importer:
             self._shown(self.report)
         # Before the next folder, which may show these messages again.
         while self._flying:
+            self._pause()
             self._land()
 
     def _pass(self, folder: Folder, counts: Counts, item: Passed) -> None:
