@@ -317,8 +317,8 @@ def _problems(found: Status) -> tuple[str, ...]:
         )
     if found.dead_letters.waiting:
         lines.append(
-            f"{found.dead_letters.waiting} events ended in {found.dead_letters.name}: read their errors in "
-            "the function's log, then send them again"
+            f"{found.dead_letters.waiting} events ended in {found.dead_letters.name}; see what they are: "
+            "./inv dlq"
         )
     sending = found.sending
     if sending.problem:

@@ -1,5 +1,6 @@
 """The status of the system: every part by what it says, and whatever part is down."""
 
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import boto3
 import pytest
 from botocore.config import Config as Calls
 from moto import mock_aws
+from rich.console import Console
 
 from tests.cloud import CONFIG
 from tests.sending_events import bounce, complaint, sns
@@ -19,6 +21,7 @@ from twinmail.feedback import feedback
 from twinmail.sending_event import read
 from twinmail.server_page import LocalPage
 from twinmail.status import Slow, Status, collect, troubles
+from twinmail.tasks.status import screen
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 WELL: dict[str, Any] = {
@@ -228,3 +231,31 @@ def test_what_cannot_be_asked_slowly_leaves_the_rest(aws: tuple[Any, Any]) -> No
 
     found = slowly(aws, Slow(bucket=away, month=away))
     assert (found.bucket_octets, found.month_usd, found.problems) == (None, None, ())
+
+
+def test_one_screen_shows_everything(aws: tuple[Any, Any]) -> None:
+    sqs, s3 = aws
+    sent(s3, 3)
+    url = sqs.get_queue_url(QueueName=CONFIG.queue("backup"))["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    last = {"ses_id": "a", "mailbox": "ann", "at": "2026-11-23T11:58:01.000+00:00", "manifest_age_ms": 412}
+    said = {**WELL, "last": last, "disk": {"free": 20 * 10**9, "total": 40 * 10**9}}
+    slow = Slow(
+        bucket=lambda: 5 * 10**9,
+        month=lambda: 6.78,
+        certificates={name: lambda: NOW + timedelta(days=60) for name in CONFIG.servers},
+    )
+    with server(said) as one, server({**WELL, "last": None}) as other:
+        pages = {"primary": LocalPage(one), "backup": LocalPage(other)}
+        found = collect(CONFIG, "http://aws", pages, *aws, NOW, slow)
+    console = Console(width=110, highlight=False, record=True, file=io.StringIO())
+    console.print(screen(found))
+    text = console.export_text()
+    lines = {line.split("│")[1].strip(): line for line in text.splitlines() if line.startswith("│")}
+    for words in ("well", "7", "2026-11-23 11:58 UTC", "412 ms", "20.0 of 40.0 GB free", "60 days"):
+        assert words in lines["primary"], text
+    assert "none since start" in lines["backup"]
+    assert [lines[f"tests-{name}"].split("│")[2].strip() for name in ("backup", "dead-letters")] == ["1", "0"]
+    assert "sent in 30 days: 3" in text and "stored in the bucket: 5.00 GB" in text
+    assert "a month: 6.78 of 10.00 dollars" in text and "✓ all is well" in text
+    assert len(text.splitlines()) <= 24

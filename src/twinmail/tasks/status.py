@@ -65,7 +65,7 @@ def status(
     else:
         from rich.console import Console
 
-        Console(highlight=False).print(_screen(found))
+        Console(highlight=False).print(screen(found))
     if found.problems:
         count = len(found.problems)
         raise PermanentError("" if json_ else f"{count} problem{'' if count == 1 else 's'}; see above")
@@ -140,12 +140,12 @@ def _watch(look: Callable[[], "Status"]) -> None:
         with Live(console=console, screen=True, auto_refresh=False) as live:
             while True:
                 found = look()
-                live.update(_screen(found), refresh=True)
+                live.update(screen(found), refresh=True)
                 time.sleep(SECONDS)
     except KeyboardInterrupt:
         # The way out of a live view is no error.
         if found is not None:
-            console.print(_screen(found))
+            console.print(screen(found))
 
 
 def _document(found: "Status") -> Mapping[str, Any]:
@@ -154,7 +154,7 @@ def _document(found: "Status") -> Mapping[str, Any]:
     return {**document, "sending": {**document["sending"], **rates}}
 
 
-def _screen(found: "Status") -> Any:
+def screen(found: "Status") -> Any:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -169,7 +169,7 @@ def _screen(found: "Status") -> Any:
             one.name,
             "[red]trouble[/red]" if one.problems else "well",
             str(one.said.get("delivered", "?")),
-            str(last.get("ses_id", "none since it started") if one.said else "?")[:24],
+            _when(last) if one.said else "?",
             _lag(last),
             str(one.said.get("backlog", "?")),
             _disk(one.said.get("disk") or {}),
@@ -198,6 +198,11 @@ def _screen(found: "Status") -> Any:
     lines += [f"✗ {problem}" for problem in found.problems] or ["✓ all is well"]
     # Of addresses and errors nothing may be taken for markup.
     return Group(*parts, *(Text(line) for line in lines))
+
+
+def _when(last: Mapping[str, Any]) -> str:
+    """Of the day and time alone, so that all columns have room on a narrow screen."""
+    return f"{str(last['at'])[:16].replace('T', ' ')} UTC" if last.get("at") else "none since start"
 
 
 def _lag(last: Mapping[str, Any]) -> str:
