@@ -376,12 +376,12 @@ def test_nobody_else_reads_the_folder(tmp_path: Path) -> None:
         (
             request(tls=None),
             "server primary: no certificate; add 'cert-manager' to servers.primary.kubernetes.components, or "
-            "put one into the secrets tls/primary/cert.pem and tls/primary/key.pem",
+            "bring one: cat cert.pem key.pem | ./inv secrets set tls/primary/key.pem",
         ),
         (
             request(("cloudflare-tunnel",), tunnel=b""),
             "server primary: cloudflare-tunnel needs the credentials file of a tunnel; cloudflared tunnel "
-            "create, then put its JSON into the secret cloudflare/primary",
+            "create, then: ./inv secrets set cloudflare/primary < ITS.json",
         ),
     ],
 )

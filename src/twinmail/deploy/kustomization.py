@@ -98,8 +98,8 @@ def plan(request: Request, root: str) -> dict[str, bytes]:
     if request.tls is None and CERT_MANAGER not in where.components:
         raise NotForKubernetes(
             f"server {request.server}: no certificate; add {CERT_MANAGER!r} to "
-            f"servers.{request.server}.kubernetes.components, or put one into the secrets "
-            f"tls/{request.server}/{CERTIFICATE} and tls/{request.server}/{KEY}"
+            f"servers.{request.server}.kubernetes.components, or bring one: "
+            f"cat {CERTIFICATE} {KEY} | ./inv secrets set tls/{request.server}/{KEY}"
         )
     components = [*([SUBMISSION] if server.submission else []), *where.components]
     files = server_files.plan(
@@ -265,7 +265,7 @@ def _dns_files(request: Request) -> dict[str, bytes]:
 
 
 def _tunnel_files(request: Request) -> dict[str, bytes]:
-    remedy = f"cloudflared tunnel create, then put its JSON into the secret cloudflare/{request.server}"
+    remedy = f"cloudflared tunnel create, then: ./inv secrets set cloudflare/{request.server} < ITS.json"
     try:
         tunnel = json.loads(request.tunnel)["TunnelID"]
     except (ValueError, TypeError, KeyError) as error:
