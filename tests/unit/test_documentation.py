@@ -38,6 +38,15 @@ def test_commands_exist_with_their_options(page: Path) -> None:
             assert option in contexts[task].flags, f"{page.name}: ./inv {task} {option}"
 
 
+@pytest.mark.parametrize(
+    "page", sorted((PROJECT / "docs" / "runbooks").glob("[!R]*.md")), ids=lambda page: page.name
+)
+def test_runbook_says_when_and_how_to_see_that_it_worked(page: Path) -> None:
+    text = page.read_text()
+    assert "\n**When.** " in text and "\n## How to see that it worked\n" in text
+    assert f"]({page.name})" in (page.parent / "README.md").read_text()
+
+
 def test_groups_have_their_folder() -> None:
     for group in GROUPS:
         assert group == "lint" or (PROJECT / "tests" / group).is_dir(), group
