@@ -33,17 +33,16 @@ def asks(
     found: dict[str, Callable[[], Sequence[str]]] = {}
     for name, server in config.servers.items():
         if server.lightsail:
-            found[name] = partial(_by_ssh, server, machine(config, server, store, deployed), root)
+            found[name] = partial(_by_ssh, config, server, machine(config, server, store, deployed), root)
         elif server.kubernetes:
             found[name] = partial(_in_cluster, server, root)
     return found
 
 
-def _by_ssh(server: Server, place: Machine, root: Path) -> Sequence[str]:
+def _by_ssh(config: Config, server: Server, place: Machine, root: Path) -> Sequence[str]:
     containers = running.read_docker(lambda argv: place.run(shlex.join(argv)))
-    optional = {"roundcube": server.webmail}
-    wanted = [one for one in compose.IMAGES if optional.get(one, True)]
-    return _lines(containers, root, server, wanted)
+    services = compose.parts((root / compose.FILE).read_text("utf-8"), compose.profiles(config, server.name))
+    return _lines(containers, root, server, sorted({one.image for one in services if one.stays}))
 
 
 def _in_cluster(server: Server, root: Path) -> Sequence[str]:
