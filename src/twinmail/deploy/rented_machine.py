@@ -1,4 +1,4 @@
-"""The machine of a server at Lightsail, and the way to it: its key, the calls that make it, SSH once it is ready.
+"""The machine of a server at Lightsail and the way to it: its key, the calls that make it, then SSH.
 
 Who answers at its address is known by the host keys that Lightsail recorded from inside of AWS: they come by
 the same authenticated API as everything else here, so nothing is trusted because it happened to answer first.
