@@ -17,7 +17,7 @@ from localstack.services.lambda_.invocation.assignment import AssignmentService
 from localstack.services.lambda_.invocation.lambda_models import FunctionVersion, InvocationResult
 from localstack.services.lambda_.invocation.plugins import RuntimeExecutorPlugin
 from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecutor
-from localstack.utils import platform
+from localstack.utils import platform, testutil
 from localstack.utils.patch import patch
 
 from twinmail_localstack.sandbox import Function, Sandbox
@@ -108,7 +108,8 @@ class ProcessExecutorPlugin(RuntimeExecutorPlugin):  # type: ignore[misc]
 @hooks.on_infra_start()  # type: ignore[untyped-decorator]
 def pack_in_python() -> None:
     """Keep LocalStack from the `zip` and `unzip` commands, which it expects on Debian and the image lacks."""
-    platform.is_debian = lambda: False
+    # Whoever was imported before has a name of its own for it.
+    platform.is_debian = testutil.is_debian = lambda: False
 
 
 @functools.cache  # the plugin is asked for its executor with every new environment
