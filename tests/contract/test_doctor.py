@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,23 +15,26 @@ from twinmail.doctor.examination import CHECKS
 from twinmail.tasks.config import PROJECT
 
 
-def test_every_check_says_something_of_a_cloud_without_servers(
-    deployed: Deployed, endpoint: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "twinmail.toml"
-    path.write_text(TOML)
-    environment = {
+def environment(endpoint: str) -> dict[str, str]:
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
     }
+
+
+def test_every_check_says_something_of_a_cloud_without_servers(
+    deployed: Deployed, endpoint: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "twinmail.toml"
+    path.write_text(TOML)
     with serve("example.org", "example.net") as names:
         inv = [sys.executable, str(PROJECT / "tasks.py"), "doctor", "--aws", "--json", "--config", str(path)]
         done = subprocess.run(
             [*inv, "--resolver", f"{HOST}:{names.port}"],
             cwd=tmp_path,
-            env=environment,
+            env=environment(endpoint),
             capture_output=True,
             text=True,
             timeout=120,
@@ -53,3 +58,30 @@ def test_every_check_says_something_of_a_cloud_without_servers(
     # Nothing says where the servers run.
     assert states["images"] == set() and all(states[name] for name in states.keys() - {"images"})
     assert states["servers"] == {"cannot tell"}
+
+
+def test_ctrl_c_waits_for_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "twinmail.toml"
+    path.write_text(TOML)
+    with socket.create_server((HOST, 0)) as silent:
+        silent.settimeout(60)
+        inv = [
+            sys.executable,
+            str(PROJECT / "tasks.py"),
+            "doctor",
+            "--aws",
+            "clock",
+            "bucket",
+            "--config",
+            str(path),
+        ]
+        url = f"http://{HOST}:{silent.getsockname()[1]}"
+        process = subprocess.Popen(inv, env=environment(url), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            # It asks now, and nobody answers.
+            silent.accept()
+            process.send_signal(signal.SIGINT)
+            out, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, out, error) == (130, b"", b"interrupted\n")

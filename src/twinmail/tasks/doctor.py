@@ -126,6 +126,8 @@ def _local(config: "Config", system: "Place") -> Mapping[str, "Endpoint"]:
     return {
         name: Endpoint(LOOPBACK, server.host, {"IMAP": ports[f"{name}-imaps"]}, frozenset({"IMAP"}))
         for name, server in config.servers.items()
+        # A system that is on its way up has none yet.
+        if f"{name}-imaps" in ports
     }
 
 
