@@ -1,6 +1,8 @@
 """A task whose errors are words for its user: one clear text and an exit code, never a traceback."""
 
 import functools
+import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +23,7 @@ def command(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def wrap(function: Callable[..., Any]) -> Any:
         @functools.wraps(function)
         def run(*arguments: Any, **named: Any) -> Any:
+            _hear_interruptions()
             try:
                 return function(*arguments, **named)
             except TwinmailError as error:
@@ -31,6 +34,14 @@ def command(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         return task(klass=Command, **options)(run)
 
     return wrap
+
+
+def _hear_interruptions() -> None:
+    """Let SIGINT interrupt: a job that a shell started in the background ignores it from its birth."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    # Only the main thread may change it.
+    if ignored and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Command(Task[Any]):

@@ -32,9 +32,7 @@ def rehearse(
     context: Any, without: list[str], keep: bool = False, state: str = "", json_: bool = False
 ) -> None:
     """Play the first day of a system here: deploy, people, mail, a server lost and made again."""
-    # Ended by a service manager or a script it cleans up as by hand; and a shell starts what runs in its
-    # background with Ctrl-C ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Ended by a service manager or a script it cleans up as by hand.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from twinmail.local.state import Claim, State
     from twinmail.rehearsal import needs

@@ -40,9 +40,7 @@ def up(
     state: str = "",
 ) -> None:
     """Run the whole system here and send one message through it, until Ctrl-C."""
-    # Stopping by a service manager or a script is as clean as by hand; and a shell starts what runs in its
-    # background with Ctrl-C ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Stopping by a service manager or a script is as clean as by hand.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from twinmail.config import FILE, Config
     from twinmail.local import accounts
