@@ -76,6 +76,14 @@ def breaks(running: Running) -> dict[str, tuple[str, Any, str]]:
     def queue_policy(text: str) -> Callable[[], Any]:
         return lambda: sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": text})
 
+    late = sqs.get_queue_url(QueueName=config.arrivals_queue)["QueueUrl"]
+    arrivals = sqs.get_queue_attributes(QueueUrl=late, AttributeNames=["Policy"])["Attributes"]
+
+    nobody = json.dumps({"Version": "2012-10-17", "Statement": []})
+
+    def arrivals_policy(text: str) -> Callable[[], Any]:
+        return lambda: sqs.set_queue_attributes(QueueUrl=late, Attributes={"Policy": text})
+
     def subscribe() -> None:
         sns.subscribe(
             TopicArn=subscription["TopicArn"],
@@ -130,6 +138,11 @@ def breaks(running: Running) -> dict[str, tuple[str, Any, str]]:
             "tells nobody of new objects",
         ),
         "subscription": ("queues", undone(unsubscribe, subscribe), "is not subscribed"),
+        "arrivals": (
+            "queues",
+            undone(arrivals_policy(nobody), arrivals_policy(arrivals["Policy"])),
+            f"does not let the topic {config.arrivals_queue} send",
+        ),
         "queue policy": (
             "queues",
             undone(queue_policy(json.dumps(statements)), queue_policy(attributes["Policy"])),

@@ -118,7 +118,7 @@ def test_before_the_first_deployment_each_part_is_missing() -> None:
         assert "no such bucket" in one_problem(receiving.bucket(cloud())).text
         assert "no such queue" in one_problem(receiving.dead_letters(cloud())).text
         queues = list(receiving.queues(cloud()))
-        assert {one.text for one in queues} == {"there is no such queue"} and len(queues) == 2
+        assert {one.text for one in queues} == {"there is no such queue"} and len(queues) == 3
         assert "no rule set is active" in one_problem(receiving.rules(cloud())).text
         domains = list(account.identities(cloud()))
         assert {one.subject for one in domains} == set(CONFIG.domains)

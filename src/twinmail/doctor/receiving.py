@@ -119,40 +119,41 @@ def bucket_findings(
 
 
 def queues(patient: Patient) -> Iterable[Finding]:
-    """The queue of each server: there, subscribed to the topic, and open to it."""
+    """Each server's queue, and the reconciler's: there, subscribed to its topic, and open to it."""
     sns, sqs, config = patient.client("sns"), patient.client("sqs"), patient.config
     pages = sns.get_paginator("list_subscriptions").paginate()
     subscriptions = [one for page in pages for one in page["Subscriptions"]]
-    for server in config.servers:
-        name = config.queue(server)
+    topics = {config.queue(server): config.topic for server in config.servers}
+    # Topic and queue of arrivals have one name.
+    topics[config.arrivals_queue] = config.arrivals_queue
+    for name, topic in topics.items():
         try:
             url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
         except sqs.exceptions.QueueDoesNotExist:
             yield Finding("queues", name, State.PROBLEM, "there is no such queue", DEPLOY)
             continue
         attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-        topic = f":{config.topic}"
         own = [
             one
             for one in subscriptions
-            if one["Endpoint"] == attributes["QueueArn"] and one["TopicArn"].endswith(topic)
+            if one["Endpoint"] == attributes["QueueArn"] and one["TopicArn"].endswith(f":{topic}")
         ]
         raw = bool(own) and sns.get_subscription_attributes(SubscriptionArn=own[0]["SubscriptionArn"])[
             "Attributes"
         ].get("RawMessageDelivery")
-        yield queue_finding(config, name, attributes, bool(own), raw == "true")
+        yield queue_finding(name, topic, attributes, bool(own), raw == "true")
 
 
 def queue_finding(
-    config: Config, name: str, attributes: Mapping[str, str], subscribed: bool, raw: bool
+    name: str, topic: str, attributes: Mapping[str, str], subscribed: bool, raw: bool
 ) -> Finding:
-    """What SQS and SNS say of the queue *name*."""
+    """What SQS and SNS say of the queue *name*, which *topic* writes to."""
     if not subscribed:
-        text = f"is not subscribed to the topic {config.topic}: mail comes late"
+        text = f"is not subscribed to the topic {topic}: mail comes late"
         return Finding("queues", name, State.PROBLEM, text, BY_HAND)
     statements = _list(json.loads(attributes.get("Policy") or "{}").get("Statement", ()))
-    if not any(_from_topic(config, one) for one in statements):
-        text = f"its policy does not let the topic {config.topic} send: mail comes late"
+    if not any(_from_topic(topic, one) for one in statements):
+        text = f"its policy does not let the topic {topic} send: mail comes late"
         return Finding("queues", name, State.PROBLEM, text, BY_HAND)
     if not raw:
         return Finding("queues", name, State.WARNING, "its messages are wrapped by the topic", BY_HAND)
@@ -205,14 +206,14 @@ def _only_tls(statement: Mapping[str, Any]) -> bool:
     return statement.get("Effect") == "Deny" and str(condition).lower() == "false"
 
 
-def _from_topic(config: Config, statement: Mapping[str, Any]) -> bool:
+def _from_topic(topic: str, statement: Mapping[str, Any]) -> bool:
     principal = statement.get("Principal")
     return (
         statement.get("Effect") == "Allow"
         and isinstance(principal, Mapping)
         and "sns.amazonaws.com" in _values(principal.get("Service"))
         and {"sqs:SendMessage", "SQS:SendMessage"} & set(_values(statement.get("Action"))) != set()
-        and f":{config.topic}" in json.dumps(statement.get("Condition", {}))
+        and f":{topic}" in json.dumps(statement.get("Condition", {}))
     )
 
 
