@@ -34,14 +34,16 @@ class TestVolume:
             browser = client(server.start("roundcube-own"))
             browser.log_in("ann", PASSWORD)
             listing = "?_task=mail&_action=list&_mbox=INBOX"
-            assert "Mailbox is empty" in browser.ajax(listing)["exec"]
+            # What is in the mailbox is other tests' business.
+            failed = "Connection to storage server failed"
+            assert failed not in browser.ajax(listing)["exec"]
             server.stop()
             (tmp_path / "php-etc" / "des_key").write_text("k" * 32)
             server.start("roundcube-given")
             # The password in the session cannot be read any more.
-            assert "Connection to storage server failed" in browser.ajax(listing)["exec"]
+            assert failed in browser.ajax(listing)["exec"]
             browser.log_in("ann", PASSWORD)
-            assert "Mailbox is empty" in browser.ajax(listing)["exec"]
+            assert failed not in browser.ajax(listing)["exec"]
         finally:
             server.stop()
 
