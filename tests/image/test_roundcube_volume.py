@@ -43,8 +43,10 @@ class TestVolume:
             server.start("roundcube-given")
             # The password in the session cannot be read any more.
             assert failed in browser.ajax(listing)["exec"]
-            browser.log_in("ann", PASSWORD)
-            assert failed not in browser.ajax(listing)["exec"]
+            # A new session has its own.
+            again = client(server)
+            again.log_in("ann", PASSWORD)
+            assert failed not in again.ajax(listing)["exec"]
         finally:
             server.stop()
 
