@@ -12,7 +12,7 @@ from tests.edge_process import poll
 from tests.log_contract import Store
 from tests.log_simulator import until
 from tests.reconciler_contract import ReconcilerContract, Witnessed, notice
-from twinmail import metric
+from twinmail import layout, metric
 from twinmail.reconciler.turn import METRIC
 
 QUEUE = "tests-reconciler-contract"
@@ -32,6 +32,12 @@ def witnessed(deployed: Deployed, store: Store) -> Witnessed:
 
 class TestReconciler(ReconcilerContract):
     """The contract, with LocalStack behind it."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_of_others(self, store: Store) -> None:
+        """What earlier tests stored and never processed could be in the part of the bucket that a turn lists."""
+        for key in store.keys(layout.INCOMING):
+            store.s3.delete_object(Bucket=store.config.bucket, Key=key)
 
 
 @pytest.fixture
