@@ -1,7 +1,9 @@
 """The bucket and the table of the log in moto, empty."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import boto3
 from moto import mock_aws
@@ -38,4 +40,18 @@ def moto_store() -> Iterator[Store]:
                 }
             ],
         )
+        # moto looks at a condition and writes in two steps; AWS does both in one.
+        _one_by_one(s3, "put_object")
+        _one_by_one(dynamodb, "put_item")
         yield Store(CONFIG, s3, dynamodb)
+
+
+def _one_by_one(client: Any, call: str) -> None:
+    """Let threads make the *call* of *client* one after the other."""
+    lock, method = threading.Lock(), getattr(client, call)
+
+    def alone(**options: Any) -> Any:
+        with lock:
+            return method(**options)
+
+    setattr(client, call, alone)
