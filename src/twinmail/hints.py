@@ -13,4 +13,8 @@ def hints(config: Config) -> tuple[str, ...]:
             f"operator: {config.operator} reads mail on this very system: an alarm that mail does not arrive "
             "may not arrive there; better give an address elsewhere"
         )
+    for name, server in config.servers.items():
+        wide = [one for one in (server.lightsail.ssh_from if server.lightsail else ()) if one.endswith("/0")]
+        if wide:
+            found.append(f"servers.{name}.lightsail.ssh_from: {wide[0]} is everybody; give your own address")
     return tuple(found)

@@ -69,7 +69,7 @@ def test_each_is_planned_again_when_those_before_it_are_there() -> None:
     ]
     said: list[str] = []
     assert deployment.deploy(parts, said.append) == ("cloud", "primary")
-    assert said == ["cloud", "backup", "primary"]
+    assert said == ["cloud", "  a", "backup", "primary", "  b"]
     assert deployment.deploy(parts, said.append) == ()
 
 

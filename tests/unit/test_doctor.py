@@ -26,6 +26,7 @@ from twinmail.doctor.finding import Finding, State, worst
 from twinmail.doctor.patient import Endpoint, Patient
 from twinmail.layout import manifest_key
 from twinmail.local import pki
+from twinmail.production import Lightsail
 from twinmail.secret_store import SecretStore
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -226,6 +227,9 @@ def test_a_configuration_that_tells_nobody() -> None:
     assert "operator" in bad(own.configuration(patient(config=silent)))[0].text
     told = replace(CONFIG, operator="me@elsewhere.example")
     assert not bad(own.configuration(patient(config=told)))
+    open_ = replace(CONFIG.servers["backup"], lightsail=Lightsail(ssh_from=("203.0.113.7/32", "0.0.0.0/0")))
+    wide = replace(told, servers={**CONFIG.servers, "backup": open_})
+    assert "0.0.0.0/0 is everybody" in bad(own.configuration(patient(config=wide)))[0].text
 
 
 @pytest.fixture

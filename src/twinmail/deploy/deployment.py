@@ -81,7 +81,10 @@ def deploy(parts: Sequence[Part], say: Say) -> tuple[str, ...]:
         say(part.name)
         try:
             found = part.plan(keep=True)
-            if found.lines():
+            if lines := found.lines():
+                # As it is now: an earlier part may have changed what was shown before.
+                for line in lines:
+                    say(f"  {line}")
                 part.apply(found, say)
                 changed.append(part.name)
         except TwinmailError as error:
