@@ -15,6 +15,8 @@ from twinmail.errors import TransientError
 
 _WAIT_SECONDS = 10.0
 _LOOK_SECONDS = 0.02
+# Where Dovecot writes the machine's name, so that it never takes our process number for one of its own.
+_HOLDER = "twinmail-syncer"
 
 
 class FolderLocked(TransientError):
@@ -44,12 +46,28 @@ def held(path: Path, stale_seconds: float, clock: Callable[[], float] = time.mon
         time.sleep(_LOOK_SECONDS)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            # Process and machine, for people. Another machine's name: there, this number means nothing.
-            file.write(f"{os.getpid()}:twinmail-syncer".encode())
+            file.write(f"{os.getpid()}:{_HOLDER}".encode())
         yield
     finally:
         with suppress(FileNotFoundError):
             path.unlink()
+
+
+def release(path: Path) -> bool:
+    """Remove the lock file *path* if a killed process of ours left it, and return whether it did.
+
+    Only for a start, before anything is delivered: no other process of ours runs then.
+
+    Raises:
+        OSError: it cannot be read or removed.
+    """
+    try:
+        if not path.read_bytes().endswith(f":{_HOLDER}".encode()):
+            return False
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def replace(path: Path, data: bytes, temporary: Path, later: bool = False) -> None:

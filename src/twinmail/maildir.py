@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from twinmail import keyword_file, uidlist
+from twinmail import dotlock, keyword_file, uidlist
 from twinmail.basename import virtual_size
 from twinmail.durable_file import NotWritten, sync_folder
 from twinmail.manifest import INBOX
@@ -175,11 +175,15 @@ class Maildir:
             path.unlink()
 
     def sweep(self) -> int:
-        """Remove what a killed process left in ``tmp/``, and count it."""
+        """Remove what a killed process left in ``tmp/``, and its locks on lists of keywords; count them."""
         leftovers = [path for path in _names(self.root / "tmp") if path.name.endswith(STAGING)]
         for path in leftovers:
             self.discard(path)
-        return len(leftovers)
+        locks = [folder / keyword_file.LOCK for _, folder in self._folders()]
+        try:
+            return len(leftovers) + sum(dotlock.release(path) for path in locks)
+        except OSError as error:
+            raise _failure(self.root, error) from error
 
     def scan(self) -> dict[str, tuple[str, str]]:
         """Find our messages: folder and base name, by stem, in ``new/`` and ``cur/`` of every folder.
@@ -230,7 +234,7 @@ class Maildir:
         parts = [path / part for _, path in self._folders() for part in ("new", "cur")]
         times = []
         for part in parts:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, NotADirectoryError):
                 times.append((part, part.stat().st_mtime_ns))
         return times
 
@@ -243,7 +247,7 @@ def _names(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as found:
             return [folder / one.name for one in found]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise _failure(folder, error) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from twinmail import dotlock
 from twinmail.durable_file import NotWritten
+from twinmail.maildir import STAGING
 
 NAME = "subscriptions"
 HEADER = b"V\t2\n\n"
@@ -33,7 +34,7 @@ def with_added(data: bytes, folder: str) -> bytes:
 
 
 def add(maildir: Path, folder: str, clock: Callable[[], float] = time.monotonic) -> None:
-    """Subscribe the user of *maildir* to *folder*.
+    """Subscribe the user of *maildir*, which is prepared, to *folder*.
 
     Raises:
         FolderLocked: transient.
@@ -44,9 +45,24 @@ def add(maildir: Path, folder: str, clock: Callable[[], float] = time.monotonic)
         if with_added(_read(path), folder) == _read(path):
             return
         with dotlock.held(maildir / _LOCK, _STALE_SECONDS, clock):
-            dotlock.replace(path, with_added(_read(path), folder), maildir / f".{NAME}.twinmail")
+            # In tmp/: whatever begins with a dot beside the list could be taken for a folder.
+            temporary = maildir / "tmp" / f"{NAME}{STAGING}"
+            dotlock.replace(path, with_added(_read(path), folder), temporary)
     except OSError as error:
         raise NotWritten(f"{path}: {error.strerror}; free space or mend its mode") from error
+
+
+def release(maildir: Path) -> bool:
+    """Remove the lock that a killed process of ours left on the list of *maildir*; whether there was one.
+
+    Raises:
+        NotWritten: transient.
+    """
+    path = maildir / _LOCK
+    try:
+        return dotlock.release(path)
+    except OSError as error:
+        raise NotWritten(f"{path}: {error.strerror}; mend its mode") from error
 
 
 def _read(path: Path) -> bytes:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from twinmail.durable_file import NotWritten
+from twinmail.keyword_file import LOCK
 from twinmail.maildir import Maildir, Staged, stem
+from twinmail.manifest import INBOX
 
 ARRIVED = datetime(2026, 11, 22, 10, 11, 12, tzinfo=UTC)
 STEM = f"1795342272.{'a' * 32}.twinmail"
@@ -132,6 +134,14 @@ def test_sweep_removes_only_what_was_staged(maildir: Maildir) -> None:
     foreign.write_bytes(b"")
     assert maildir.sweep() == 1
     assert not staged.path.exists() and foreign.exists()
+
+
+def test_sweep_removes_own_locks_on_keywords_and_leaves_dovecots(maildir: Maildir) -> None:
+    for folder, holder in ((INBOX, "17:twinmail-syncer"), ("Junk", "17:imap.example.org")):
+        maildir.prepare(folder)
+        (maildir.folder(folder) / LOCK).write_text(holder)
+    assert maildir.sweep() == 1
+    assert not (maildir.root / LOCK).exists() and (maildir.folder("Junk") / LOCK).exists()
 
 
 @pytest.mark.parametrize("place", ["new", "cur", ".Archive/cur", ".Junk/new", ".Verein e%2eV/cur"])

@@ -165,6 +165,8 @@ def test_quota_counts_every_folder_and_size_as_imap_shows_it(world: World) -> No
     (maildir / "tmp" / "5.e.x,S=9999").write_bytes(b"")
     (maildir / "fts-flatcurve" / "cur").mkdir(parents=True)
     (maildir / "fts-flatcurve" / "cur" / "index,S=9999").write_bytes(b"")
+    # No folder, whatever its name begins with.
+    (maildir / ".left-behind").write_bytes(b"")
     assert world.carrier.quotas.used("ann") == 650
     assert world.carrier.quotas.used("nobody") == 0
 

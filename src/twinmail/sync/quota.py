@@ -78,7 +78,8 @@ class _Mailbox:
                 if known is None or known.changed != changed:
                     settled = time.time_ns() - changed > _TICK_NANOSECONDS
                     known = _Part(changed if settled else -1, _count(path))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
+                # A folder that is gone, or a file whose name begins like that of one.
                 continue
             except OSError as error:
                 raise NotWritten(f"{path}: cannot be read: {error.strerror}; check the disk") from error

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from twinmail import copies
+from twinmail import copies, subscription_file
 from twinmail.filter import shadow
 from twinmail.journal import Record
 from twinmail.ledger import Ledger
@@ -25,7 +25,7 @@ def recover(mail: Path, ledger: Ledger, log: Log) -> None:
         maildir, mailbox = Maildir(path), path.parent.name
         # Before the search: one copy of several would count for all.
         copied = copies.complete(maildir, recorded=partial(_recorded, ledger, mailbox))
-        swept = maildir.sweep()
+        swept = maildir.sweep() + subscription_file.release(path)
         found = {name: Record(*place) for name, place in maildir.scan().items()}
         adopted = ledger.adopt(mailbox, found)
         if swept or adopted or copied:
