@@ -22,14 +22,20 @@ NEEDS_IMAGES = frozenset({"contract", "image", "e2e", "deploy", "browser"})
         "runtime": "docker, namespace, or both (default: what this machine has)",
         "keep-going": "run the next group after a failed one",
         "match": "run only tests whose name matches this pytest expression",
+        "no-skips": "fail where a test is skipped because this machine lacks something",
     },
     iterable=["group"],
 )
 def test(
-    context: Any, group: list[str], runtime: str = "", keep_going: bool = False, match: str = ""
+    context: Any,
+    group: list[str],
+    runtime: str = "",
+    keep_going: bool = False,
+    match: str = "",
+    no_skips: bool = False,
 ) -> None:
     """Run every test of the project, or the groups named: ./inv test unit e2e."""
-    run(group or GROUPS, runtime, keep_going, match)
+    run(group or GROUPS, runtime, keep_going, match, no_skips)
 
 
 @command(
@@ -54,7 +60,7 @@ def screenshots(context: Any) -> None:
         raise PermanentError("not all pictures could be taken; see above")
 
 
-def run(groups: Sequence[str], runtime: str, keep_going: bool, match: str) -> None:
+def run(groups: Sequence[str], runtime: str, keep_going: bool, match: str, no_skips: bool = False) -> None:
     """Run *groups* in order.
 
     Raises:
@@ -73,7 +79,7 @@ def run(groups: Sequence[str], runtime: str, keep_going: bool, match: str) -> No
     failed = []
     for group in groups:
         print(f"\n── {group} " + "─" * (96 - len(group)), flush=True)
-        for argv in commands(group, runtime, match):
+        for argv in commands(group, runtime, match, no_skips):
             if subprocess.run(argv, cwd=PROJECT, check=False).returncode:
                 failed.append(group)
                 break
@@ -83,7 +89,7 @@ def run(groups: Sequence[str], runtime: str, keep_going: bool, match: str) -> No
         raise PermanentError(f"failed: {', '.join(failed)}; run it alone with ./inv test {failed[0]}")
 
 
-def commands(group: str, runtime: str, match: str) -> Iterator[list[str]]:
+def commands(group: str, runtime: str, match: str, no_skips: bool = False) -> Iterator[list[str]]:
     """The command lines of *group*."""
     python = [sys.executable, "-m"]
     if group == "lint":
@@ -98,6 +104,7 @@ def commands(group: str, runtime: str, match: str) -> Iterator[list[str]]:
             f"tests/{group}",
             *(["--runtime", runtime] if runtime else []),
             *(["-k", match] if match else []),
+            *(["--no-skips"] if no_skips else []),
         ]
 
 
