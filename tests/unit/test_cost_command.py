@@ -1,7 +1,8 @@
 """``./inv cost`` and its exit codes."""
 
 import json
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -20,21 +21,25 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prices of long ago."""
-    monkeypatch.setattr(Prices, "oldest", date(2020, 1, 2))
-    monkeypatch.setattr(Prices, "doubts", lambda *_: ["prices.toml: prices of 2020"])
+@dataclass(frozen=True)
+class Clock:
+    """The class `datetime`, on a day of its own."""
+
+    day: date
+
+    def now(self, zone: tzinfo) -> datetime:
+        return datetime(self.day.year, self.day.month, self.day.day, tzinfo=zone)
 
 
 def test_bill_is_printed_with_budget_and_tax(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cost(Context(), config=str(config), old_prices=True)
+    cost(Context(), config=str(config))
     text = capsys.readouterr().out
     assert "of a budget of 10.00" in text and "with 19 % VAT" in text
     assert "Route 53 zones" in text and "the oldest was read on 2026-" in text
 
 
 def test_json_is_one_object_and_nothing_else(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cost(Context(), config=str(config), old_prices=True, json_=True)
+    cost(Context(), config=str(config), json_=True)
     document = json.loads(capsys.readouterr().out)
     assert list(document) == ["total", "total_with_vat", "budget", "lines"]
 
@@ -42,24 +47,22 @@ def test_json_is_one_object_and_nothing_else(config: Path, capsys: pytest.Captur
 def test_over_the_budget_is_exit_code_1(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config.write_text(f"{TOML}\n[budget]\nmonth_usd = 0.5\n")
     with pytest.raises(Exit, match=r"^[0-9.]+ dollars a month, and the budget is 0\.50; see above") as error:
-        cost(Context(), config=str(config), old_prices=True)
+        cost(Context(), config=str(config))
     assert error.value.code == 1
     capsys.readouterr()
     with pytest.raises(Exit) as error:
-        cost(Context(), config=str(config), old_prices=True, json_=True)
+        cost(Context(), config=str(config), json_=True)
     assert error.value.code == 1
     assert json.loads(capsys.readouterr().out)["budget"] == 0.5
 
 
-def test_old_prices_are_refused_unless_asked_for(
+def test_old_prices_are_warned_of_every_time(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old(monkeypatch)
-    expected = r"^prices\.toml: prices of 2020, or compute with them anyway: \./inv cost --old-prices$"
-    with pytest.raises(Exit, match=expected) as error:
-        cost(Context(), config=str(config))
-    assert error.value.code == 1
-    cost(Context(), config=str(config), old_prices=True, json_=True)
+    oldest = Prices.load().oldest
+    monkeypatch.setattr("twinmail.tasks.cost.datetime", Clock(oldest + timedelta(days=366)))
+    cost(Context(), config=str(config), json_=True)
     shown = capsys.readouterr()
-    assert shown.err == "warning: prices.toml: prices of 2020\n"
+    warning = f"warning: prices.toml: prices read more than 12 months ago, the oldest on {oldest}: "
+    assert shown.err.startswith(warning) and shown.err.count("\n") == 1
     assert json.loads(shown.out)["total"] > 0

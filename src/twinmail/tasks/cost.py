@@ -18,13 +18,11 @@ SMALL, THOUSAND = 0.01, 1000
     help={
         **PLACE_HELP,
         "actual": "measure the last 30 days in place of what [usage] assumes",
-        "old-prices": "compute with prices that are more than 12 months old",
     }
 )
 def cost(
     context: Any,
     actual: bool = False,
-    old_prices: bool = False,
     aws: bool = False,
     config: str = "",
     state: str = "",
@@ -34,7 +32,7 @@ def cost(
     from twinmail.config import Config
     from twinmail.cost.bill import bill
     from twinmail.cost.measure import Measurement
-    from twinmail.cost.prices import MAX_DAYS, Prices
+    from twinmail.cost.prices import Prices
     from twinmail.cost.quantities import month
     from twinmail.cost.resources import counted
     from twinmail.tasks import place
@@ -42,8 +40,6 @@ def cost(
     loaded = Config.load(place.config_file(config, state))
     prices, now = Prices.load(), datetime.now(UTC)
     doubts = prices.doubts(now.date(), loaded.region)
-    if not old_prices and (now.date() - prices.oldest).days > MAX_DAYS:
-        raise PermanentError(f"{doubts[0]}, or compute with them anyway: ./inv cost --old-prices")
     used = month(loaded, *counted(TEMPLATE.read_text("utf-8"), loaded))
     if actual:
         system = place.find(loaded, state, aws)
