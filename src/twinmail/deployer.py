@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from twinmail.certificate.names import DNS, NoChallenge, request
 from twinmail.config import Config
 from twinmail.errors import PermanentError
 from twinmail.stack_template import without_reasons
@@ -41,15 +43,18 @@ def parts(text: str, config: Config, account: str = "*") -> tuple[Part, ...]:
     Args:
         account: number of the account; a policy of an account's user reaches no other anyway.
     """
+    challenges = _challenges(config)
     needed = {
         "Machines": any(one.lightsail for one in config.servers.values()),
         "Names": config.dns.route53,
+        "Certificates": bool(challenges),
     }
     places = {
         "Prefix": config.stack,
         "BucketName": config.bucket,
         "Region": config.region,
         "Account": account,
+        "Challenges": challenges,
     }
     return tuple(
         Part(name.lower(), body["Why"], _document(body, places))
@@ -82,14 +87,27 @@ def statements(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _document(body: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
+def _challenges(config: Config) -> list[str]:
+    """The records by which the servers show that their names are their own (RFC 8555, section 8.4)."""
+    names: set[str] = set()
+    for server in config.servers:
+        with suppress(NoChallenge):
+            wanted = request(config, server)
+            names |= set(wanted.names) if wanted.challenge == DNS else set()
+    return [f"_acme-challenge.{name}" for name in sorted(names)]
+
+
+def _document(body: Mapping[str, Any], places: Mapping[str, Any]) -> dict[str, Any]:
     document = {"Version": "2012-10-17", "Statement": without_reasons(statements(body))}
     filled: dict[str, Any] = _filled(document, places)
     return filled
 
 
-def _filled(node: Any, places: Mapping[str, str]) -> Any:
+def _filled(node: Any, places: Mapping[str, Any]) -> Any:
     if isinstance(node, str):
+        # A list takes the place of the whole text.
+        if (whole := _PLACE.fullmatch(node)) and isinstance(places[whole[1]], list):
+            return places[whole[1]]
         return _PLACE.sub(lambda found: places[found[1]], node)
     if isinstance(node, dict):
         return {key: _filled(value, places) for key, value in node.items()}

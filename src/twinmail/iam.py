@@ -32,6 +32,8 @@ _PLACES = {
     "Region": "REGION",
     "Account": "ACCOUNT",
 }
+# Parts of deployer.yaml that are not for who deploys.
+_OTHERS = {"Certificates": "who gets certificates"}
 _SUBSTITUTION = re.compile(r"\$\{([A-Za-z:]+)\}")
 
 
@@ -82,7 +84,7 @@ def deployer_grants(text: str) -> tuple[Grant, ...]:
         NoReason: see there.
     """
     return tuple(
-        replace(grant, who="who deploys")
+        replace(grant, who=_OTHERS.get(name, "who deploys"))
         for name, body in yaml.safe_load(text).items()
         for grant in _statements(name, f"part {name.lower()}", {"Statement": statements(body)}, DEPLOYER)
     )

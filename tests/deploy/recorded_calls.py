@@ -114,3 +114,13 @@ def document(iam: Any, arn: str) -> dict[str, Any]:
         "Document"
     ]
     return found
+
+
+def listed(value: Any) -> list[str]:
+    """A list, where a policy may have one value alone."""
+    return value if isinstance(value, list) else [value]
+
+
+def actions(policy: Mapping[str, Any]) -> set[str]:
+    """All that the statements of *policy* name."""
+    return {action for one in policy["Statement"] for action in listed(one["Action"])}

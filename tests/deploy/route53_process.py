@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from xml.etree import ElementTree
 
+from tests.deploy.recorded_calls import Need
+
 _SPACE = "https://route53.amazonaws.com/doc/2013-04-01/"
 _CHANGE = (
     "<ChangeInfo><Id>/change/C1</Id><Status>INSYNC</Status>"
@@ -25,11 +27,18 @@ class Route53:
     Attributes:
         records: TXT records by name, as they are now.
         changed: type and name of each change.
+        needs: the permission of each call.
     """
 
     url: str
     records: dict[str, list[str]] = field(default_factory=dict)
     changed: list[tuple[str, str]] = field(default_factory=list)
+    needs: list[Need] = field(default_factory=list)
+
+    def need(self, action: str, resource: str, **context: str) -> None:
+        """Note what one call needs; the keys of its context are those of `ChangeResourceRecordSets`."""
+        keys = {f"route53:ChangeResourceRecordSets{key}": (value,) for key, value in context.items()}
+        self.needs.append(Need("user/certificates", f"route53:{action}", resource, keys))
 
 
 @contextmanager
@@ -40,8 +49,10 @@ def run_route53(zone: str, tell: Callable[[str, str], None]) -> Iterator[Route53
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if "/change/" in self.path:
+                found.need("GetChange", f"arn:aws:route53:::change/{self.path.rpartition('/')[2]}")
                 self._answer("GetChangeResponse", _CHANGE)
                 return
+            found.need("ListHostedZones", "*")
             listed = (
                 f"<HostedZones><HostedZone><Id>/hostedzone/Z1</Id><Name>{zone}.</Name><CallerReference>1"
                 "</CallerReference><Config><PrivateZone>false</PrivateZone></Config></HostedZone>"
@@ -58,6 +69,8 @@ def run_route53(zone: str, tell: Callable[[str, str], None]) -> Iterator[Route53
                 name = f"{name.rstrip('.')}."
                 values = [(one.text or "").strip('"') for one in change.iter(f"{{{_SPACE}}}Value")]
                 found.changed.append((kind, name))
+                normal = {"RecordTypes": kind, "NormalizedRecordNames": name.rstrip(".").lower()}
+                found.need("ChangeResourceRecordSets", "arn:aws:route53:::hostedzone/Z1", **normal)
                 if action == "DELETE":
                     found.records.pop(name, None)
                     continue

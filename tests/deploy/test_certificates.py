@@ -6,7 +6,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,15 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.acme_process import HOST, NOBODY, Authority, run_authority
+from tests.deploy.recorded_calls import actions
 from tests.deploy.route53_process import run_route53
 from tests.image.dovecot import PASSWORD, Dovecot, free_port
 from twinmail import webmail
 from twinmail.certificate import shelf, validity
 from twinmail.certificate.place import CERTIFICATE, KEY, REPORT
 from twinmail.certificate.report import Report
+from twinmail.config import Config
+from twinmail.deployer import part, parts
 from twinmail.errors import TwinmailError
 from twinmail.local.state import State
 from twinmail.runtime.emulation import host_platform
@@ -339,3 +342,16 @@ def test_behind_nat_by_dns_with_certificates_of_45_days(tool: Callable[[str], Pa
         # Nothing is left in the zone.
         assert route53.records == {}
         assert set(route53.changed) == {("TXT", "_acme-challenge.home.example.org.")}
+        text = (PROJECT / "lambda" / "deployer.yaml").read_text()
+        policy = part(parts(text, Config.load(tmp_path / "etc" / "twinmail.toml")), "certificates").document
+        assert not [one for one in route53.needs if not one.is_met_by(policy)]
+        change = next(one for one in route53.needs if one.context)
+        for key, value in {"RecordTypes": "A", "NormalizedRecordNames": "home.example.org"}.items():
+            other = {**change.context, f"route53:ChangeResourceRecordSets{key}": (value,)}
+            assert not replace(change, context=other).is_met_by(policy), other
+        # What certbot does not call, cert-manager does (its guide, "Configuring DNS01: Route 53").
+        called = {one.action for one in route53.needs}
+        assert actions(policy) - called == {
+            "route53:ListHostedZonesByName",
+            "route53:ListResourceRecordSets",
+        }

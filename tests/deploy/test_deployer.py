@@ -16,7 +16,7 @@ from localstack_client.session import Session
 
 from tests.cloud import CONFIG, TOML
 from tests.deploy.deployer_calls import VIA, needs
-from tests.deploy.recorded_calls import CALLS, REGION, Need
+from tests.deploy.recorded_calls import CALLS, REGION, Need, actions, listed
 from tests.localstack_process import LocalStackProcess
 from twinmail import deployer, stack
 from twinmail.config import Config
@@ -93,14 +93,6 @@ def deploy(process: LocalStackProcess, folder: Path) -> None:
         "AccessKeyMetadata"
     ]
     session.client("iam").delete_access_key(UserName=first["UserName"], AccessKeyId=first["AccessKeyId"])
-
-
-def listed(value: Any) -> list[str]:
-    return value if isinstance(value, list) else [value]
-
-
-def actions(document: Any) -> set[str]:
-    return {action for one in document["Statement"] for action in listed(one["Action"])}
 
 
 def refused(record: Record) -> list[Need]:

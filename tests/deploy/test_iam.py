@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.recorded_calls import CALLS, Need, needs, policies
+from tests.deploy.recorded_calls import CALLS, Need, listed, needs, policies
 from tests.e2e.conftest import SERVERS, Running, configuration
 from tests.e2e.people import sent_to, stranger, use_script, wait
 from twinmail import smtp_credentials
@@ -248,7 +248,3 @@ def entries(who: str, policy: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any
                 for server in SERVERS:
                     plain = plain.replace(f"twinmail-{server}", "twinmail-SERVER")
                 yield single, (kind(who), action, plain)
-
-
-def listed(value: Any) -> list[str]:
-    return value if isinstance(value, list) else [value]

@@ -1,4 +1,4 @@
-"""Writes tests/golden/{expected,client,deploy,dns} anew: ``.venv/bin/python -m tests.golden.regenerate``.
+"""Writes tests/golden/{expected,client,deploy,dns} and docs/iam.md: ``.venv/bin/python -m tests.golden.regenerate``.
 
 Look at the difference before committing it: every line of it is a difference in every image.
 """
@@ -13,7 +13,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 from tests.golden import test_client_profile as client
 from tests.golden import test_deploy_files as deploy
 from tests.golden import test_dns_zone as dns
+from tests.golden import test_iam as permissions
 from tests.golden import world
+from twinmail import iam
 from twinmail.oci import difference
 
 
@@ -35,6 +37,8 @@ def main() -> None:
             path = made.EXPECTED / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
+    texts = (one.read_text() for one in (permissions.DOCUMENT, permissions.TEMPLATE, permissions.DEPLOYER))
+    permissions.DOCUMENT.write_text(iam.documented(*texts))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""docs/iam.md says what the template allows; ``.venv/bin/python -m tests.golden.test_iam`` writes it anew."""
+"""docs/iam.md says what the template allows; `tests.golden.regenerate` writes it anew."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ DEPLOYER = ROOT / "lambda" / "deployer.yaml"
 def test_document_is_what_the_template_allows() -> None:
     text = DOCUMENT.read_text()
     made = iam.documented(text, TEMPLATE.read_text(), DEPLOYER.read_text())
-    assert text == made, "write it anew: .venv/bin/python -m tests.golden.test_iam"
+    assert text == made, "write it anew: .venv/bin/python -m tests.golden.regenerate"
 
 
 def test_statement_without_a_reason_is_an_error() -> None:
@@ -55,7 +55,3 @@ def test_nothing_is_allowed_everywhere_or_everything() -> None:
             assert "*" not in grant.resources, grant
             assert not [one for one in grant.actions if "*" in one], grant
             assert grant.who != "everybody", grant
-
-
-if __name__ == "__main__":
-    DOCUMENT.write_text(iam.documented(DOCUMENT.read_text(), TEMPLATE.read_text(), DEPLOYER.read_text()))
