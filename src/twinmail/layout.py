@@ -14,6 +14,7 @@ INCOMING = "incoming/"
 PROCESSED = "processed/"
 QUARANTINE = "quarantine/"
 MANIFEST = "manifest/"
+PACKS = "packs/"
 STATE = "state/"
 SENT = f"{STATE}sent/"
 FEEDBACK = f"{STATE}feedback/"
@@ -24,6 +25,11 @@ SETUP_NOTIFICATION = "AMAZON_SES_SETUP_NOTIFICATION"
 _SES_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _MANIFEST_KEY = re.compile(
     r"manifest/(?P<day>[0-9]{4}/[0-9]{2}/[0-9]{2})/(?P<time>[0-9]{6}\.[0-9]{6})Z-(?P<ses_id>[A-Za-z0-9_-]+)\.json"
+)
+
+_PACK_KEY = re.compile(
+    r"packs/(?P<day>[0-9]{4}/[0-9]{2}/[0-9]{2})/(?P<digits>[0-9a-f]{16})"
+    r"\.(?P<kind>pack|json|tagged-(?P<last>[0-9]{8}))"
 )
 
 
@@ -133,3 +139,57 @@ class ManifestKey:
 
     def __str__(self) -> str:
         return manifest_key(self.ses_id, self.committed)
+
+
+def packs_key(first: date, sha256: str) -> str:
+    """Key of the pack with the digest *sha256* whose first entry was committed on the day *first*."""
+    return f"{PACKS}{first:%Y/%m/%d}/{sha256[:16]}.pack"
+
+
+@dataclass(frozen=True)
+class PackKey:
+    """What the key of a pack, of its index or of its mark says.
+
+    Attributes:
+        first: day of the first entry in the pack, UTC.
+        digits: the first 16 of the pack's sha256.
+        kind: ``pack``; ``json``, its index, without which it counts for nothing; or ``tagged``, the mark that
+            all originals of the pack are tagged.
+        last: day of the last entry in the pack, UTC; only the mark tells it.
+    """
+
+    first: date
+    digits: str
+    kind: str
+    last: date | None = None
+
+    @classmethod
+    def parse(cls, key: str) -> "PackKey":
+        """Read *key*.
+
+        Raises:
+            LayoutError: it is none of these.
+        """
+        match = _PACK_KEY.fullmatch(key)
+        if match is None:
+            raise LayoutError(f"key {key!r}: expected packs/YYYY/MM/DD/<16 hexadecimal digits>.pack or .json")
+        try:
+            first = datetime.strptime(match["day"], "%Y/%m/%d").date()
+            last = datetime.strptime(match["last"], "%Y%m%d").date() if match["last"] else None
+        except ValueError as error:
+            raise LayoutError(f"key {key!r}: not a date ({error})") from error
+        return cls(first, match["digits"], match["kind"].partition("-")[0], last)
+
+    @property
+    def pack(self) -> str:
+        """Key of the pack."""
+        return packs_key(self.first, self.digits)
+
+    @property
+    def index(self) -> str:
+        """Key of its index."""
+        return f"{self.pack.removesuffix('pack')}json"
+
+    def mark(self, last: date) -> str:
+        """Key of its mark, when its last entry was committed on the day *last*."""
+        return f"{self.pack.removesuffix('pack')}tagged-{last:%Y%m%d}"
