@@ -16,6 +16,7 @@ from tests.deploy import layered_image
 from tests.deploy.built_images import Silent
 from tests.deploy.engine import Engine
 from tests.deploy.ssh_host import SshHost, run_host
+from tests.e2e.runbook import assert_shown
 from tests.lightsail_simulator import LightsailSimulator
 from twinmail.config import Config
 from twinmail.deploy import compose, server_files
@@ -153,7 +154,10 @@ def test_the_plan_of_a_server_from_nothing_names_all_and_changes_nothing(
     before = everything_under(tmp_path)
     known = server_files.read_secrets(world.store, world.part.config, "backup")
     files = len(world.part._request(known).files)
-    assert world.plan().lines() == (
+    lines = world.plan().lines()
+    shown = ["backup, machine twinmail-backup: changes:", *(f"  {line}" for line in lines)]
+    assert_shown("first-day.md", "./inv deploy backup --plan", shown)
+    assert lines == (
         "make the secret relay/backup/password",
         "make an SSH key, and import it",
         "allocate static IP twinmail-backup-ip",
@@ -175,6 +179,7 @@ def test_a_server_from_nothing_and_a_second_run(world: World, tmp_path: Path) ->
     world.account.looks = 3
     said = world.run()
     assert world.done == (CREATE, ["pull"] * 4 + ["up"])
+    assert_shown("first-day.md", "./inv deploy backup", said)
     assert "made the secret relay/backup/password" in said
     assert "waiting for the first boot of twinmail-backup: status: running" in said
     assert world.store.path("ssh/backup").stat().st_mode & 0o777 == 0o600

@@ -7,8 +7,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from twinmail.tasks.config import PROJECT
@@ -60,18 +60,23 @@ class Command:
 def commands(page: Path) -> Iterator[Command]:
     """The commands of *page* that run."""
     for block in _BLOCK.finditer(page.read_text("utf-8")):
-        indent, first = len(block["indent"]), block["first"] or ""
-        lines = [line[indent:] for line in block["text"].splitlines()]
-        while lines:
-            line = lines.pop(0)
-            assert line.startswith("$ "), f"{page.name}: expected a command, got {line!r}"
-            while line.endswith("\\"):
-                line += "\n" + lines.pop(0)
-            output = []
-            while lines and not lines[0].startswith("$ "):
-                output.append(lines.pop(0))
-            yield Command(line[2:], tuple(output), first)
+        first = block["first"] or ""
+        for one in _typed(block["text"], len(block["indent"])):
+            yield replace(one, first=first)
             first = ""
+
+
+def _typed(text: str, indent: int) -> Iterator[Command]:
+    lines = [line[indent:] for line in text.splitlines()]
+    while lines:
+        line = lines.pop(0)
+        assert line.startswith("$ "), f"expected a command, got {line!r}"
+        while line.endswith("\\"):
+            line += "\n" + lines.pop(0)
+        output = []
+        while lines and not lines[0].startswith("$ "):
+            output.append(lines.pop(0))
+        yield Command(line[2:], tuple(output))
 
 
 def pattern(line: str) -> re.Pattern[str]:
@@ -82,6 +87,27 @@ def pattern(line: str) -> re.Pattern[str]:
         parts += [re.escape(line[at : match.start()]), _VARYING[(match.lastindex or 1) - 1][1]]
         at = match.end()
     return re.compile("".join((*parts, re.escape(line[at:]))) + r"\s*")
+
+
+def missing(shown: Sequence[str], said: Sequence[str]) -> str | None:
+    """The first line of *shown* that *said* lacks; a page may show less than is printed, in the same order."""
+    rest = iter(said)
+    for line in (one for one in shown if one.strip() not in ("", "…")):
+        if not any(pattern(line).fullmatch(got.rstrip()) for got in rest):
+            return line
+    return None
+
+
+def assert_shown(page: str, line: str, said: Sequence[str]) -> None:
+    """What the runbook *page* shows below the command *line*, wherever it runs, is what a test saw: *said*."""
+    text = (FOLDER / page).read_text("utf-8")
+    for block in re.finditer(r"^( *)```console\n(.*?)^ *```$", text, re.M | re.S):
+        for one in _typed(block[2], len(block[1])):
+            if one.line == line and one.output:
+                assert missing(one.output, said) is None, f"{page}: $ {line}\n" + "\n".join(said)
+                assert "…" in "".join(one.output) or len(one.output) == len(said), "\n".join(said)
+                return
+    raise AssertionError(f"{page} shows nothing of {line}")
 
 
 class Desk:
@@ -129,9 +155,7 @@ class Desk:
         )
         said = [line.rstrip() for line in ran.stdout.splitlines()]
         report = f"{page}: $ {command.line}\n" + "\n".join(said)
-        # A page may show less than is printed, in the order in which it is.
-        rest = iter(said)
-        for line in (one for one in command.output if one.strip() not in ("", "…")):
-            if not any(pattern(line).fullmatch(got) for got in rest):
-                return f"{line!r} is missing\n{report}"
+        line = missing(command.output, said)
+        if line is not None:
+            return f"{line!r} is missing\n{report}"
         return None if ran.returncode == 0 else f"exit code {ran.returncode}\n{report}"
