@@ -18,11 +18,12 @@ from twinmail.filter.pigeonhole import Answer, Question
 from twinmail.keyword_file import LOCK
 from twinmail.ledger import Ledger
 from twinmail.maildir import Maildir
-from twinmail.sync.carrier import Carrier, Outcome
+from twinmail.sync.carrier import Carrier
 from twinmail.sync.decisions import Decisions, Desk
 from twinmail.sync.health import metrics
 from twinmail.sync.log import Log
 from twinmail.sync.outage import Outage
+from twinmail.sync.outcome import Outcome
 from twinmail.sync.service import Options, Service
 
 BODY = b"Subject: hello\r\n\r\nbody\r\n"
@@ -91,7 +92,7 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr("twinmail.sync.carrier.pause", lambda attempts, base, cap: 0.0)
+    monkeypatch.setattr("twinmail.sync.retries.pause", lambda attempts, base, cap: 0.0)
     server = Server(tmp_path)
     yield server
     server.carrier.stop(5)

@@ -12,7 +12,7 @@ from tests.unit.test_filter_delivery import Server
 from tests.unit.test_sync_quota import World, body
 from twinmail.layout import manifest_key
 from twinmail.manifest import Delivery, Entry
-from twinmail.sync.carrier import Outcome
+from twinmail.sync.outcome import Outcome
 
 # Later than the script became active, so that only being imported keeps it from being asked about.
 ARRIVED = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -20,7 +20,7 @@ COUNT = LEAST * 3
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outage_module, "CAP_SECONDS", 0.05)
-    monkeypatch.setattr("twinmail.sync.carrier.pause", lambda attempts, base, cap: 0.02)
+    monkeypatch.setattr("twinmail.sync.retries.pause", lambda attempts, base, cap: 0.02)
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ from twinmail.ledger import Ledger, Waiting
 from twinmail.manifest import Delivery
 from twinmail.quota import PLACE
 from twinmail.sync import quota as quota_module
-from twinmail.sync.carrier import Carrier, Outcome
+from twinmail.sync.carrier import Carrier
 from twinmail.sync.health import metrics
 from twinmail.sync.log import Log
 from twinmail.sync.outage import Outage
+from twinmail.sync.outcome import Outcome
 from twinmail.sync.quota import QuotaChore, Quotas, quota_of
 from twinmail.sync.service import Options, Service
 

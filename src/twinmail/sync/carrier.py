@@ -7,8 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from pathlib import Path
 
 from twinmail.config import Limits
@@ -24,60 +23,21 @@ from twinmail.sync.bulk import LEAST, Bulk
 from twinmail.sync.cursor import committed
 from twinmail.sync.decisions import RETRY_CAP_SECONDS, Decisions, NotDecided
 from twinmail.sync.log import Log, utc_now
-from twinmail.sync.outage import Outage, pause
+from twinmail.sync.outage import Outage
+from twinmail.sync.outcome import Outcome, Progress
 from twinmail.sync.placing import Placing
 from twinmail.sync.plan import Deliver, Park, decode, message_stem, placement, plan
 from twinmail.sync.quota import Quotas
+from twinmail.sync.retries import Retries
 from twinmail.sync.source import ObjectMissing, Source, SourceUnavailable
 from twinmail.sync.steps import Checkpoint, no_checkpoint
 
 # An entry is a few kilobytes; 40 recipients with long addresses included.
 _ENTRY_OCTETS = 1 << 20
-# Messages that fail for themselves wait longer and longer, but never longer than this.
-_RETRY_CAP_SECONDS = 3600.0
-
-
-class Outcome(Enum):
-    """How carrying an entry ended."""
-
-    FINISHED = "finished"
-    PARKED = "parked"
-    WAITING = "waiting"  # a mailbox has no room: the ledger knows, and it is tried again when there is some
-    FAILED = "failed"  # may work later: the service, the disk or this message is in trouble
-    STOPPED = "stopped"
-
-    @property
-    def settled(self) -> bool:
-        """Whether the entry needs nothing any more, and the ledger durably says so."""
-        return self in (Outcome.FINISHED, Outcome.PARKED, Outcome.WAITING)
 
 
 class DigestMismatch(TransientError):
     """The octets of a message are not those that its manifest entry tells."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Figures for the status page.
-
-    Attributes:
-        delivered: deliveries since the start of the process.
-        in_flight: entries being carried or waiting for it.
-        retrying: error by key of the messages that failed for themselves.
-        last: what is known of the delivery that ended last.
-    """
-
-    delivered: int
-    in_flight: int
-    retrying: dict[str, str]
-    last: dict[str, object] | None
-
-
-@dataclass
-class _Retry:
-    attempts: int
-    not_before: float
-    error: str
 
 
 class Carrier:
@@ -115,7 +75,7 @@ class Carrier:
         self._busy = tuple(threading.Lock() for _ in range(256))
         self._mail = mail
         self._placing = Placing(mail, ledger, checkpoint)
-        self._retries: dict[str, _Retry] = {}
+        self._retries = Retries(log, clock)
         self._stopping = threading.Event()
         self._delivered = 0
         self._last: dict[str, object] | None = None
@@ -197,14 +157,13 @@ class Carrier:
     def progress(self) -> Progress:
         """Figures for the status page."""
         with self._lock:
-            retrying = {key: one.error for key, one in self._retries.items()}
-            return Progress(self._delivered, len(self._flying), retrying, self._last)
+            return Progress(self._delivered, len(self._flying), self._retries.errors, self._last)
 
     def _run(self, key: str, origin: str, future: "Future[Outcome]") -> None:
         try:
             outcome = self._attempt(key, origin)
         except Exception as error:  # noqa: BLE001 - a bug met by one message must not stop the others
-            self._retry_later(key, error)
+            self._retries.later(key, error)
             outcome = Outcome.FAILED
         with self._lock:
             del self._flying[key]
@@ -213,8 +172,7 @@ class Carrier:
     def _attempt(self, key: str, origin: str) -> Outcome:
         if self._stopping.is_set():
             return Outcome.STOPPED
-        retry = self._retries.get(key)
-        if retry is not None and self._clock() < retry.not_before:
+        if not self._retries.due(key):
             return Outcome.FAILED
         try:
             outcome = self._carry(key, origin)
@@ -225,24 +183,13 @@ class Carrier:
             self.store.failed(error)
             return Outcome.FAILED
         except (NotDecided, FolderLocked) as error:
-            self._retry_later(key, error, RETRY_CAP_SECONDS)
+            self._retries.later(key, error, RETRY_CAP_SECONDS)
             return Outcome.FAILED
         except (DigestMismatch, ObjectMissing) as error:
-            self._retry_later(key, error)
+            self._retries.later(key, error)
             return Outcome.FAILED
-        with self._lock:
-            self._retries.pop(key, None)
+        self._retries.forget(key)
         return outcome
-
-    def _retry_later(self, key: str, error: Exception, cap: float = _RETRY_CAP_SECONDS) -> None:
-        """This message fails for itself: said every time, tried ever more rarely, never given up."""
-        with self._lock:
-            before = self._retries.get(key)
-            attempts = before.attempts + 1 if before else 1
-            seconds = pause(attempts, base=1.0, cap=cap)
-            text = str(error) or type(error).__name__
-            self._retries[key] = _Retry(attempts, self._clock() + seconds, text)
-        self._log.error("failed", key=key, error=text, attempts=attempts, retry_seconds=round(seconds, 1))
 
     def _carry(self, key: str, origin: str) -> Outcome:
         # What is parked comes here again only to be tried again.

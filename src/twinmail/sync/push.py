@@ -5,9 +5,10 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from twinmail.sync import notice
-from twinmail.sync.carrier import Carrier, Outcome
+from twinmail.sync.carrier import Carrier
 from twinmail.sync.log import Log
 from twinmail.sync.outage import Outage, pause
+from twinmail.sync.outcome import Outcome
 from twinmail.sync.source import Notification, Queue, QueueUnavailable
 from twinmail.sync.steps import Checkpoint, no_checkpoint
 

@@ -23,8 +23,9 @@ from twinmail.maildir import Maildir
 from twinmail.manifest import Entry
 from twinmail.period import EVER, Period
 from twinmail.sync.bulk import MESSAGE_OCTETS
-from twinmail.sync.carrier import Carrier, Outcome
+from twinmail.sync.carrier import Carrier
 from twinmail.sync.log import Log
+from twinmail.sync.outcome import Outcome
 from twinmail.sync.plan import Park, decode, message_stem
 from twinmail.sync.source import Source, SourceUnavailable
 
