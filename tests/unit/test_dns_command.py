@@ -11,11 +11,14 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from moto import mock_aws
 
+from tests.e2e.runbook import assert_shown
 from tests.name_server import HOST, NameServer, serve
 from tests.unit.dns_example import CONFIG, KNOWN, TOML, WANTED
+from twinmail.config import Config
 from twinmail.dns import known
-from twinmail.dns.known import NotAsked
+from twinmail.dns.known import Identity, Known, NotAsked
 from twinmail.dns.zone import fragment
+from twinmail.tasks.config import PROJECT
 from twinmail.tasks.dns import dns
 
 HOME = "home.example.com. 60 IN A 192.0.2.4"
@@ -196,7 +199,7 @@ class TestApply:
         assert run(config, apply=True, yes=True) == 1
         text = capsys.readouterr().out
         assert "  no zone in Route 53: example.net; make the zone, or enter the record where" in text
-        assert "records could not be brought to Route 53; see above\n" in text
+        assert "record sets could not be brought to Route 53; see above\n" in text
         assert self.records(zones) > 0
 
     def test_zones_elsewhere_are_written_by_hand(
@@ -227,3 +230,23 @@ def test_what_cannot_be_is_one_line(
 ) -> None:
     assert run(config, **options) == 1
     assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_the_first_day_is_as_its_page_shows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = PROJECT / "twinmail.toml"
+    mail = Config.load(path)
+    keys = ("k3vq6txj5hr2nmzc", "p7wd4ybg8lsf9atu", "r2xm5cne6jkv3hqz")
+    told = {one: Identity(keys, "PENDING", f"bounce.{one}", "PENDING") for one in mail.domains}
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setattr(known, "read", lambda *_: Known(told, {}))
+    with mock_aws():
+        client = boto3.client("route53", region_name="us-east-1")
+        for domain in mail.domains:
+            client.create_hosted_zone(Name=domain, CallerReference="first-day")
+        # The address of the server in the cloud is not known before there is one.
+        assert run(path, apply=True, yes=True) == 1
+    shown = capsys.readouterr()
+    assert_shown("first-day.md", "./inv dns --apply", (shown.out + shown.err).splitlines())

@@ -202,7 +202,7 @@ def _apply(config: "Config", wanted: "Wanted", only_plan: bool, yes: bool, as_js
         print(json.dumps(document))
     left = len(found.conflicts) + len(found.homeless) + len(wanted.gaps)
     if left:
-        text = f"{left} records could not be brought to Route 53; see above"
+        text = f"{left} record set{'s' if left > 1 else ''} could not be brought to Route 53; see above"
         raise PermanentError("" if as_json else text)
 
 
