@@ -19,6 +19,13 @@ OUTER = {
         "twinmail.runtime",
         "twinmail.oci",
     },
+    "twinmail.chaos": {
+        "twinmail.client_profile",
+        "twinmail.deploy",
+        "twinmail.local",
+        "twinmail.oci",
+        "twinmail.runtime",
+    },
     "twinmail.certificate.__main__": {"twinmail.sync"},
     "twinmail.client_profile": set(),
     "twinmail.cost": set(),
