@@ -43,6 +43,8 @@ class Service(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Service
     protocol_version = "HTTP/1.1"
+    # One write for header and body: two would wait for a delayed acknowledgement.
+    wbufsize = -1
 
     def _serve(self) -> None:
         self.server.heads.append(dict(self.headers))
@@ -68,6 +70,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(b"" if self.command == "HEAD" else answer)
+
+    def handle_expect_100(self) -> bool:
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
 
     do_GET = do_PUT = do_POST = do_HEAD = _serve
 
