@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -28,8 +29,9 @@ ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = ("local", "picluster")
 # What the project's kubectl is of, and the newest that the schemas have.
 VERSIONS = ("1.32", "1.37")
-# Kinds of operators, for which Kubernetes has no schemas.
-FOREIGN = {"Certificate", "Issuer", "ServiceMonitor"}
+# Kinds of operators, for which Kubernetes has no schemas: by kind, one of what stands under `spec`.
+OPERATORS = yaml.safe_load((ROOT / "tests" / "deploy" / "operator_kinds.yaml").read_text())
+DEFINITIONS = OPERATORS.pop("$defs")
 TEXT = (ROOT / "twinmail.toml").read_text()
 SECRETS = ServerSecrets(
     syncer=b"[default]\naws_access_key_id = syncer\n",
@@ -144,10 +146,36 @@ def test_every_object_is_valid_to_the_letter(
 ) -> None:
     documents = built(overlay, components, submission)
     kinds = {one["kind"] for one in documents}
-    assert kinds & FOREIGN == (FOREIGN if components else set())
+    assert kinds & OPERATORS.keys() == (OPERATORS.keys() if components else set())
     for document in documents:
-        if document["kind"] not in FOREIGN:
+        if document["kind"] in OPERATORS:
+            jsonschema.validate(document["spec"], spec_schema(document["kind"]))
+            assert document.keys() == {"apiVersion", "kind", "metadata", "spec"}
+        else:
             kubernetes_validate.validate(document, version, strict=True)
+
+
+def spec_schema(kind: str) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "$defs": DEFINITIONS, **OPERATORS[kind]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("Certificate", ("renewbefore",), "720h"),
+        ("Issuer", ("acme", "solvers", 0, "dns01", "route53", "accessKeyIDSecretRef"), {"name": "x"}),
+        ("ServiceMonitor", ("endpoints", 0, "interval"), 60),
+    ],
+)
+def test_a_wrong_word_for_an_operator_would_be_noticed(
+    built: Callable[..., Documents], kind: str, path: tuple[str | int, ...], value: object
+) -> None:
+    node = spec = copy.deepcopy(one(built("picluster", COMPONENTS), kind)["spec"])
+    for step in path[:-1]:
+        node = node[step]
+    node[path[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(spec, spec_schema(kind))
 
 
 def test_a_wrong_word_would_be_noticed(built: Callable[..., Documents]) -> None:
