@@ -53,8 +53,10 @@ def held(path: Path, stale_seconds: float, clock: Callable[[], float] = time.mon
             path.unlink()
 
 
-def release(path: Path) -> bool:
+def release(path: Path, *beside: Path) -> bool:
     """Remove the lock file *path* if a killed process of ours left it, and return whether it did.
+
+    The files *beside* it, which are written only by who holds it, go before.
 
     Only for a start, before anything is delivered: no other process of ours runs then.
 
@@ -64,6 +66,8 @@ def release(path: Path) -> bool:
     try:
         if not path.read_bytes().endswith(f":{_HOLDER}".encode()):
             return False
+        for one in beside:
+            one.unlink(missing_ok=True)
         path.unlink()
     except FileNotFoundError:
         return False

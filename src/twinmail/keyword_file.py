@@ -17,6 +17,7 @@ from twinmail.durable_file import NotWritten
 NAME = "dovecot-keywords"
 LOCK = "dovecot-uidlist.lock"
 LIMIT = 26
+_NEW = f"{NAME}.lock"
 _STALE_SECONDS = 120.0
 
 
@@ -71,10 +72,22 @@ def ensure(folder: Path, wanted: Sequence[str], clock: Callable[[], float] = tim
             with dotlock.held(folder / LOCK, _STALE_SECONDS, clock):
                 known = with_added(_read(folder), wanted)
                 # Dovecot makes its new list at this very name, under the lock that we hold.
-                dotlock.replace(folder / NAME, to_bytes(known), folder / f"{NAME}.lock", later=True)
+                dotlock.replace(folder / NAME, to_bytes(known), folder / _NEW, later=True)
     except OSError as error:
         raise NotWritten(f"{folder / NAME}: {error.strerror}; free space or mend its mode") from error
     return letters_of(known, wanted)
+
+
+def release(folder: Path) -> bool:
+    """Remove what a killed process of ours left beside the list of *folder*, and return whether it did.
+
+    Raises:
+        NotWritten: transient.
+    """
+    try:
+        return dotlock.release(folder / LOCK, folder / _NEW)
+    except OSError as error:
+        raise NotWritten(f"{folder / LOCK}: {error.strerror}; mend its mode") from error
 
 
 def _letter(number: int) -> str:

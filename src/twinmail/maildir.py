@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from twinmail import dotlock, keyword_file, uidlist
+from twinmail import keyword_file, uidlist
 from twinmail.basename import virtual_size
 from twinmail.durable_file import NotWritten, sync_folder
 from twinmail.manifest import INBOX
@@ -179,11 +179,7 @@ class Maildir:
         leftovers = [path for path in _names(self.root / "tmp") if path.name.endswith(STAGING)]
         for path in leftovers:
             self.discard(path)
-        locks = [folder / keyword_file.LOCK for _, folder in self._folders()]
-        try:
-            return len(leftovers) + sum(dotlock.release(path) for path in locks)
-        except OSError as error:
-            raise _failure(self.root, error) from error
+        return len(leftovers) + sum(keyword_file.release(folder) for _, folder in self._folders())
 
     def scan(self) -> dict[str, tuple[str, str]]:
         """Find our messages: folder and base name, by stem, in ``new/`` and ``cur/`` of every folder.
