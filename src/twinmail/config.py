@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from twinmail.errors import ConfigError
-from twinmail.production import Budget, Dns, Kubernetes, Lightsail, Retention, Usage
+from twinmail.production import Budget, Dns, Kubernetes, Lightsail, Packs, Retention, Usage
 
 FILE = "twinmail.toml"
 
@@ -95,6 +95,7 @@ class Config:
     retention: Retention = field(default_factory=Retention)
     dns: Dns = field(default_factory=Dns)
     usage: Usage = field(default_factory=Usage)
+    packs: Packs = field(default_factory=Packs)
 
     @classmethod
     def load(cls, path: Path) -> "Config":

@@ -55,6 +55,7 @@ class Reader:
         retention = production.retention(document.get("retention", {}))
         dns = production.dns(document.get("dns", {}))
         usage = production.usage(document.get("usage", {}))
+        packs = production.packs(document.get("packs", {}))
         names = {*domains, *(one.host.lower() for one in servers.values())}
         for domain in domains:
             if (taken := f"{dns.mail_from}.{domain}") in names:
@@ -78,6 +79,7 @@ class Reader:
             retention,
             dns,
             usage,
+            packs,
         )
 
     def _problem(self, key: str, text: str) -> None:

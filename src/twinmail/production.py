@@ -35,6 +35,20 @@ class Retention:
 
 
 @dataclass(frozen=True)
+class Packs:
+    """Past days folded into few large objects.
+
+    Attributes:
+        wait_days: after which mail is packed although there is not enough of it for a pack of the usual size.
+        expire_originals_days: age at which objects that are in a pack may go; 0 is never.
+    """
+
+    enabled: bool = True
+    wait_days: int = 92
+    expire_originals_days: int = 0
+
+
+@dataclass(frozen=True)
 class Dns:
     """Names of the domains.
 

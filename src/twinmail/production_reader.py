@@ -12,6 +12,7 @@ from twinmail.production import (
     Dns,
     Kubernetes,
     Lightsail,
+    Packs,
     Retention,
     Usage,
 )
@@ -29,6 +30,9 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # A context may have an account's whole ARN, an address or a path for a name.
 _CONTEXT = re.compile(r"[^\s]{0,253}")
 _CLASS = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?")
+EXPIRE_DAYS = 30
+"""Originals of packs stay at least so long: time to notice that a pack is not what it should be."""
+
 # CloudWatch Logs API, PutRetentionPolicy.
 LOG_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288)
 
@@ -64,6 +68,22 @@ class ProductionReader:
             logs,
             self._integer("retention.deleted_days", table, Retention.deleted_days, 1, 3650),
             self._integer("retention.archive_days", table, Retention.archive_days, 0, 3650),
+        )
+
+    def packs(self, value: Any) -> Packs:
+        """The table ``[packs]``."""
+        table = self._table("packs", value, Packs)
+        days = table.get("expire_originals_days", Packs.expire_originals_days)
+        if type(days) is not int or not (days == 0 or EXPIRE_DAYS <= days <= 3650):
+            self._problem(
+                "packs.expire_originals_days",
+                f"expected 0 (never) or a whole number {EXPIRE_DAYS} to 3650, got {days!r}",
+            )
+            days = Packs.expire_originals_days
+        return Packs(
+            self._switch("packs.enabled", table, Packs.enabled),
+            self._integer("packs.wait_days", table, Packs.wait_days, 1, 3650),
+            days,
         )
 
     def dns(self, value: Any) -> Dns:

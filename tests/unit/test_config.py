@@ -133,6 +133,12 @@ def test_production_has_defaults_and_a_server_runs_in_one_place() -> None:
         ),
         ("[budget]\nmonth_usd = 0", "budget.month_usd: expected a number 0.01 to 100000, got 0"),
         ("[budget]\nvat_percent = true", "budget.vat_percent: expected a number 0 to 100, got True"),
+        (
+            "[packs]\nexpire_originals_days = 29",
+            "packs.expire_originals_days: expected 0 (never) or a whole number 30 to 3650, got 29",
+        ),
+        ("[packs]\nwait_days = 0", "packs.wait_days: expected a whole number 1 to 3650, got 0"),
+        ('[packs]\nenabled = "no"', "packs.enabled: expected true or false, got 'no'"),
         ("[usage]\nmessages_in = -1", "usage.messages_in: expected a whole number 0 to 100000000, got -1"),
         ("[usage]\nmessage_kb = 0", "usage.message_kb: expected a number 0.1 to 40960, got 0"),
         ("[retention]\nlog_days = 29", "retention.log_days: expected one of 1, 3, 5"),
@@ -213,7 +219,7 @@ def test_receipt_rule_matches_whole_domains_only_where_there_is_a_catch_all() ->
         (
             "stack =",
             "stak =",
-            "twinmail.toml: stak: unknown key; known here: region, stack, bucket, domains, mailboxes, aliases, servers, limits, operator, budget, retention, dns, usage",
+            "twinmail.toml: stak: unknown key; known here: region, stack, bucket, domains, mailboxes, aliases, servers, limits, operator, budget, retention, dns, usage, packs",
         ),
         (
             '"eu-central-1"',

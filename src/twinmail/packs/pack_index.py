@@ -6,6 +6,7 @@ between, so any of it is a range of the object, and all entries together are one
 a pack without one counts for nothing. Both are read for ever, whatever later versions write.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -123,6 +124,31 @@ class PackIndex:
         """The messages, each once, in their order in the pack."""
         return tuple({one.message.key: one.message for one in self.entries}.values())
 
+    def differences(self, pieces: Iterable[bytes]) -> Iterator[str]:
+        """What in *pieces*, the octets of the whole pack in their order, is not what the index says.
+
+        Nothing is held but the piece at hand. Each difference is a text: the key that is concerned, and how.
+        """
+        whole, size = hashlib.sha256(), 0
+        ranges = _in_order(self.entries)
+        current, digest, left = _next(ranges)
+        for piece in pieces:
+            whole.update(piece)
+            size += len(piece)
+            rest = memoryview(piece)
+            while current is not None and len(rest) >= left:
+                digest.update(rest[:left])
+                rest = rest[left:]
+                if digest.hexdigest() != current.sha256:
+                    yield f"{current.key}: expected sha256 {current.sha256}, got {digest.hexdigest()}"
+                current, digest, left = _next(ranges)
+            digest.update(rest)
+            left -= len(rest)
+        if size != self.size:
+            yield f"{self.key}: expected {self.size} octets, got {size}"
+        elif whole.hexdigest() != self.sha256:
+            yield f"{self.key}: expected sha256 {self.sha256}, got {whole.hexdigest()}"
+
     def to_bytes(self) -> bytes:
         """Encode as canonical JSON."""
         return versioned_json.write(
@@ -174,6 +200,12 @@ def _in_order(entries: Iterable[PackedEntry]) -> Iterator[Range]:
             raise PackIndexError(f"{one.key}: {one.message.key}: described in two ways")
         yield one.entry
     yield from messages.values()
+
+
+def _next(ranges: Iterator[Range]) -> tuple[Range | None, Any, int]:
+    """The range that begins, a digest for it, and how many octets of it are to come."""
+    one = next(ranges, None)
+    return one, hashlib.sha256(), one.size if one else 0
 
 
 def _check_keys(entries: Iterable[PackedEntry]) -> None:
