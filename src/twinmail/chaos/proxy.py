@@ -11,7 +11,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Coroutine, Mapping
-from enum import Enum, auto
+from enum import Enum
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -30,10 +30,10 @@ _INSTEAD = {
 
 
 class Cut(Enum):
-    """How a network is cut: connections are reset at once, or nothing ever answers."""
+    """How a network is cut: connections are reset at once, or nothing ever answers; and how it is counted."""
 
-    RESET = auto()
-    SILENT = auto()
+    RESET = "network-cut"
+    SILENT = "network-silent"
 
 
 class _Reset(Exception):
@@ -68,7 +68,7 @@ class Proxy:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many requests met each rule so far, by its name."""
+        """How many requests met each rule, by its name, or a network that was cut."""
         with self._guard:
             return dict(self._counts)
 
@@ -130,22 +130,23 @@ class Proxy:
         for writer in tuple(self._open):
             _reset(writer)
 
-    def _picked(self, service: str, operation: str) -> Rule | None:
+    def _picked(self, service: str, operation: str, path: str) -> Rule | None:
         with self._guard:
             for active in self._rules.values():
-                if active.rule.covers(service, operation) and active.picks():
+                if active.rule.covers(service, operation, path) and active.picks():
                     return active.rule
         return None
 
-    def _count(self, rule: Rule) -> None:
+    def _count(self, name: str) -> None:
         with self._guard:
-            self._counts[rule.name] += 1
+            self._counts[name] += 1
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
         upstream = Upstream(self._upstream)
         try:
             if self._cut is Cut.RESET:
+                self._count(Cut.RESET.value)
                 raise _Reset
             while await self._exchange(reader, writer, upstream):
                 pass
@@ -172,14 +173,15 @@ class Proxy:
             return False
         if self._cut is Cut.SILENT:
             # Until `mend` or the client gives up.
+            self._count(Cut.SILENT.value)
             await reader.read()
             raise _Reset
         request = Request.parse(head)
         form_body = await form(reader, request)
-        rule = self._picked(request.service, request.operation(form_body))
+        rule = self._picked(request.service, request.operation(form_body), request.target)
         effect = rule.effect if rule else None
         if rule and effect is not Effect.TRUNCATED:
-            self._count(rule)
+            self._count(rule.name)
         if rule and effect in _INSTEAD:
             await self._refuse(reader, writer, request, form_body, _INSTEAD[rule.effect])
             return False
@@ -198,7 +200,7 @@ class Proxy:
             alive = alive and sending.done()
         except Truncated:
             if rule:
-                self._count(rule)
+                self._count(rule.name)
             raise _Reset from None
         finally:
             sending.cancel()

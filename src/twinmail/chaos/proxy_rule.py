@@ -44,6 +44,7 @@ class Rule:
     Attributes:
         name: of the fault, as it is counted.
         service, operation: patterns (``s3``, ``Put*``); of a request whose operation is not known only ``*``.
+        path: a pattern of the request's path and query.
         probability: share of these requests that are picked.
         count: how many are at most.
         seconds: how late `Effect.SLOW` is.
@@ -53,6 +54,7 @@ class Rule:
     effect: Effect
     service: str = "*"
     operation: str = "*"
+    path: str = "*"
     probability: float = 1.0
     count: int | None = None
     seconds: float = 1.0
@@ -61,9 +63,13 @@ class Rule:
         if not 0.0 <= self.probability <= 1.0:
             raise PermanentError(f"{self.name}: probability: expected 0 to 1, got {self.probability}")
 
-    def covers(self, service: str, operation: str) -> bool:
+    def covers(self, service: str, operation: str, path: str) -> bool:
         """Whether it is about such requests."""
-        return fnmatchcase(service, self.service) and fnmatchcase(operation, self.operation)
+        return (
+            fnmatchcase(service, self.service)
+            and fnmatchcase(operation, self.operation)
+            and fnmatchcase(path, self.path)
+        )
 
 
 class Active:

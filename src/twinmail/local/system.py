@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,8 @@ class LocalSystem:
 
     Attributes:
         containers: what runs, by container name.
-        record: whether LocalStack writes down every call in its state folder.
+        localstack_options, endpoints: extra options of LocalStack, and the proxy before it that a container
+            takes for it, by the container's name; set before the start.
         ports: where it listens.
         endpoint: URL of LocalStack, ours or the user's.
     """
@@ -62,7 +63,9 @@ class LocalSystem:
         self.runtime = runtime
         self.platform = platform
         self.syncer_options = tuple(syncer_options)
-        self.record = record
+        # Recorded is every call, in LocalStack's state folder.
+        self.localstack_options: Sequence[str] = ("--record",) if record else ()
+        self.endpoints: Mapping[str, str] = {}
         self.containers: dict[str, Container] = {}
         self._say = say
         runtime.remove_leftovers()
@@ -122,8 +125,7 @@ class LocalSystem:
         if self._own_localstack:
             self._say("starting LocalStack")
             spec = services.localstack(self.state, self.config, self.ports, self.platform)
-            recording = ("--record",) if self.record else ()
-            self._start(replace(spec, command=(*(spec.command or ()), *recording)))
+            self._start(replace(spec, command=(*(spec.command or ()), *self.localstack_options)))
 
     def wait_for_localstack(self) -> None:
         """Wait until LocalStack answers."""
@@ -142,7 +144,8 @@ class LocalSystem:
     def start_edge(self) -> None:
         """Start the SES edge."""
         self._say("starting the SES edge")
-        self._start(services.edge(self.state, self.config, self.ports, self.platform, self.endpoint))
+        endpoint = self.endpoints.get("edge", self.endpoint)
+        self._start(services.edge(self.state, self.config, self.ports, self.platform, endpoint))
 
     def wait_for_edge(self) -> None:
         """Wait until the SES edge greets."""
@@ -167,7 +170,7 @@ class LocalSystem:
             self.ports,
             server,
             self.platform,
-            self.endpoint,
+            self.endpoints.get(f"{server}-syncer", self.endpoint),
             (*self.syncer_options, *options),
         )
         self._start(self._acting_as(self.config.syncer_user(server), spec))
