@@ -5,6 +5,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,19 @@ class LocalStackProcess:
     """
 
     def __init__(
-        self, runtime: Runtime, folder: Path, name: str = "localstack", record: bool = False
+        self,
+        runtime: Runtime,
+        folder: Path,
+        name: str = "localstack",
+        record: bool = False,
+        options: Sequence[str] = (),
+        port: int | None = None,
     ) -> None:
         self._runtime = runtime
         self._name = name
-        self._options = ("--record",) if record else ()
+        self._options = (*options, *(("--record",) if record else ()))
         self.state = folder / "state"
-        self.port = free_port()
+        self.port = port or free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.container: Container | None = None
 

@@ -24,6 +24,13 @@ def _arguments(argv: list[str]) -> Settings:
     parser.add_argument(
         "--record", action="store_true", help="write down who called what, in calls.jsonl of the state folder"
     )
+    parser.add_argument("--faults", action="store_true", help="let faults be switched on, for chaos runs")
+    parser.add_argument(
+        "--function-endpoint",
+        metavar="URL",
+        default="",
+        help="what functions take for LocalStack: a proxy before it (default: itself)",
+    )
     parsed = parser.parse_args(argv)
     host, _, port = parsed.listen.rpartition(":")
     if not host or not port.isdecimal():
@@ -35,6 +42,8 @@ def _arguments(argv: list[str]) -> Settings:
         region=parsed.region,
         debug=parsed.debug,
         record=parsed.record,
+        faults=parsed.faults,
+        function_endpoint=parsed.function_endpoint,
     )
 
 

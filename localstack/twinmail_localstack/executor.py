@@ -20,7 +20,16 @@ from localstack.services.lambda_.invocation.runtime_executor import RuntimeExecu
 from localstack.utils import platform, testutil
 from localstack.utils.patch import patch
 
-from twinmail_localstack.sandbox import Function, Sandbox
+from twinmail_localstack import settings
+from twinmail_localstack.faults import (
+    FUNCTION,
+    FUNCTION_COLD,
+    FUNCTION_KILLED,
+    FUNCTION_OUT_OF_MEMORY,
+    FUNCTION_TIMED_OUT,
+    faults,
+)
+from twinmail_localstack.sandbox import Function, Misfortune, Mishap, Sandbox
 
 ENVIRONMENTS = 4
 """Execution environments of one function at a time. More processes only fight for the cores of a small
@@ -42,11 +51,14 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]
     def start(self, env_vars: dict[str, str]) -> None:
         """Start the process; a function that cannot start says so in its first invocation."""
         configuration = self.function_version.config
+        environment = {name: str(value) for name, value in env_vars.items()}
+        if endpoint := settings.current().function_endpoint:
+            environment["AWS_ENDPOINT_URL"] = endpoint
         self._sandbox = Sandbox(
             Function(
                 handler=configuration.handler,
                 code=configuration.code.get_unzipped_code_location(),
-                environment={name: str(value) for name, value in env_vars.items()},
+                environment=environment,
                 timeout=int(configuration.timeout),
                 memory=int(configuration.memory_size),
             )
@@ -66,6 +78,7 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]
             payload["payload"].encode(),
             payload["invoked-function-arn"],
             payload["trace-id"],
+            _mishap(),
         )
         return InvocationResult(payload["invoke-id"], outcome.payload, outcome.is_error, outcome.log)
 
@@ -93,6 +106,22 @@ class ProcessExecutor(RuntimeExecutor):  # type: ignore[misc]
     @classmethod
     def cleanup_version(cls, function_version: FunctionVersion) -> None:
         """Nothing to do: LocalStack deletes the unpacked zip together with the version's code."""
+
+
+_MISFORTUNES = {
+    FUNCTION_KILLED: Misfortune.KILLED,
+    FUNCTION_TIMED_OUT: Misfortune.TIMED_OUT,
+    FUNCTION_OUT_OF_MEMORY: Misfortune.OUT_OF_MEMORY,
+    FUNCTION_COLD: Misfortune.COLD,
+}
+
+
+def _mishap() -> Mishap | None:
+    """What is to befall the next invocation."""
+    for name in FUNCTION:
+        if (after := faults().draw(name)) is not None:
+            return Mishap(_MISFORTUNES[name], after, functools.partial(faults().settle, name))
+    return None
 
 
 class ProcessExecutorPlugin(RuntimeExecutorPlugin):  # type: ignore[misc]

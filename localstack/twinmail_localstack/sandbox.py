@@ -11,8 +11,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 from twinmail_localstack.runtime_api import Answer, Event, RuntimeApi
@@ -49,6 +50,29 @@ class Outcome:
     payload: bytes
     is_error: bool
     log: str
+
+
+class Misfortune(Enum):
+    """How an invocation, or what it would have run in, comes to its end."""
+
+    KILLED = auto()
+    TIMED_OUT = auto()
+    OUT_OF_MEMORY = auto()
+    COLD = auto()
+
+
+@dataclass(frozen=True)
+class Mishap:
+    """What befalls one invocation, in chaos runs.
+
+    Attributes:
+        after: seconds from its beginning; COLD comes before it.
+        settle: called once, with whether it was still running then.
+    """
+
+    misfortune: Misfortune
+    after: float
+    settle: Callable[[bool], None]
 
 
 class Sandbox:
@@ -89,8 +113,19 @@ class Sandbox:
                 self._end()
                 return
 
-    def invoke(self, request_id: str, payload: bytes, function_arn: str, trace_id: str) -> Outcome:
+    def invoke(
+        self,
+        request_id: str,
+        payload: bytes,
+        function_arn: str,
+        trace_id: str,
+        mishap: Mishap | None = None,
+    ) -> Outcome:
         """Run one invocation to its end: answer, error, time-out, death or too much memory."""
+        if mishap is not None and mishap.misfortune is Misfortune.COLD:
+            mishap.settle(self._process is not None)
+            self._end()
+            mishap = None
         if self._process is None or self._process.poll() is not None:
             self._end()
             if self._failure is None:
@@ -103,7 +138,7 @@ class Sandbox:
             deadline_ms=int((began + self._function.timeout) * 1000),
             trace_id=trace_id,
         )
-        result, is_error = self._run(event, time.monotonic() + self._function.timeout)
+        result, is_error = self._run(event, time.monotonic() + self._function.timeout, mishap)
         log = self._log(event, duration_ms=(time.time() - began) * 1000)
         if is_error and self._process is None:
             # The runtime is dead and could not log its own end; AWS adds this line too.
@@ -147,22 +182,40 @@ class Sandbox:
             resource.prlimit(process.pid, resource.RLIMIT_DATA, (ceiling, ceiling))
         return process
 
-    def _run(self, event: Event, deadline: float) -> tuple[bytes, bool]:
+    def _run(self, event: Event, deadline: float, mishap: Mishap | None) -> tuple[bytes, bool]:
+        struck = time.monotonic() + mishap.after if mishap else None
+        memory = self._function.memory * MEBIBYTE
         if self._failure is not None:
             failure, self._failure = self._failure, None
+            if mishap:
+                mishap.settle(False)
             return failure, True
         assert self._api is not None and self._process is not None
         self._api.offer(event)
         while True:
-            answer = self._api.wait(POLL_SECONDS)
+            until = POLL_SECONDS if struck is None else min(POLL_SECONDS, max(0.0, struck - time.monotonic()))
+            answer = self._api.wait(until)
             if isinstance(answer, Answer):
+                if mishap:
+                    mishap.settle(False)
                 return answer.payload, answer.is_error
+            if mishap and struck is not None and time.monotonic() >= struck:
+                mishap.settle(True)
+                match mishap.misfortune:
+                    case Misfortune.KILLED:
+                        self._kill()
+                        self._process.wait()
+                    case Misfortune.OUT_OF_MEMORY:
+                        memory = 0
+                    case Misfortune.TIMED_OUT:
+                        deadline = 0.0
+                mishap = struck = None
             if (code := self._process.poll()) is not None:
                 # Its last words may have arrived between the wait and the look.
                 if (answer := self._api.wait(0)) is not None:
                     return answer.payload, answer.is_error
                 failure = _error("Runtime.ExitError", f"Runtime exited {_cause(code)}", event)
-            elif _resident(self._process.pid) > self._function.memory * MEBIBYTE:
+            elif _resident(self._process.pid) > memory:
                 failure = _error("Runtime.ExitError", "Runtime exited with error: signal: killed", event)
             elif time.monotonic() > deadline:
                 seconds = f"{self._function.timeout}.00"
@@ -197,14 +250,18 @@ class Sandbox:
 
     def _end(self) -> None:
         if self._process is not None:
-            # The whole session: a function may have started processes of its own.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill()
             self._process.wait()
             self._process = None
         if self._api is not None:
             self._api.close()
             self._api = None
+
+    def _kill(self) -> None:
+        # The whole session: a function may have started processes of its own.
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _error(kind: str, message: str, event: Event | None = None) -> bytes:

@@ -37,6 +37,8 @@ class Settings:
         region: the AWS region that functions and clients without one use.
         debug: log every request.
         record: write down who called what (see `twinmail_localstack.recording`).
+        faults: have the points of `twinmail_localstack.faults`.
+        function_endpoint: URL that functions take for LocalStack's, or empty.
     """
 
     host: str
@@ -45,6 +47,8 @@ class Settings:
     region: str
     debug: bool = False
     record: bool = False
+    faults: bool = False
+    function_endpoint: str = ""
 
     @property
     def scratch(self) -> Path:
