@@ -106,6 +106,8 @@ class Kubernetes:
         storage_class: of the volume; empty is the cluster's default.
         storage_gb: size of the volume, in GiB.
         components: optional parts, of `COMPONENTS`.
+        registry: where its images are pushed, and where the cluster gets them; empty if not in one.
+        nodes: each node that may run the server, as ``ssh`` takes it; images are brought there.
     """
 
     context: str = ""
@@ -113,3 +115,5 @@ class Kubernetes:
     storage_class: str = ""
     storage_gb: int = 50
     components: tuple[str, ...] = field(default=())
+    registry: str = ""
+    nodes: tuple[str, ...] = field(default=())

@@ -29,6 +29,8 @@ _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 # A context may have an account's whole ARN, an address or a path for a name.
 _CONTEXT = re.compile(r"[^\s]{0,253}")
+_REGISTRY = re.compile(r"([a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9._-]+)*)?")
+_NODE = re.compile(r"(ssh://)?([A-Za-z0-9._-]+@)?[A-Za-z0-9\[][A-Za-z0-9.:\[\]_%-]*/?")
 _CLASS = re.compile(r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?")
 EXPIRE_DAYS = 30
 """Originals of packs stay at least so long: time to notice that a pack is not what it should be."""
@@ -143,12 +145,20 @@ class ProductionReader:
         for one in components:
             if one not in COMPONENTS:
                 self._problem(f"{key}.components", f"unknown {one!r}; known: {', '.join(COMPONENTS)}")
+        nodes = self._strings(f"{key}.nodes", table.get("nodes", []))
+        for node in nodes:
+            if not _NODE.fullmatch(node):
+                self._problem(f"{key}.nodes", f"expected NAME, USER@NAME or ssh://USER@NAME, got {node!r}")
+        if nodes and table.get("registry"):
+            self._problem(f"{key}.registry", "images come from one place; nodes are given too")
         return Kubernetes(
             self._text(f"{key}.context", table, Kubernetes.context, _CONTEXT, "a name of your kubeconfig"),
             self._text(f"{key}.namespace", table, Kubernetes.namespace, _NAMESPACE, "a DNS label"),
             self._text(f"{key}.storage_class", table, Kubernetes.storage_class, _CLASS, "a storage class"),
             self._integer(f"{key}.storage_gb", table, Kubernetes.storage_gb, 1, 1 << 20),
             components,
+            self._text(f"{key}.registry", table, "", _REGISTRY, "HOST[:PORT][/PATH], in lower case"),
+            nodes,
         )
 
     def _addresses(self, key: str, server: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from tests.deploy.api_server import ApiServer, serve
 from tests.deploy.test_kustomize import SECRETS, TEXT, request
 from twinmail.deploy import kustomization, primary
 from twinmail.deploy.cluster import Cluster, ClusterError, ClusterUnavailable
+from twinmail.deploy.cluster_images import Unknown
 from twinmail.deploy.kustomization import Request
 from twinmail.deploy.primary_part import PrimaryPart
 from twinmail.deploy.ssh_push import OVER_SSH
@@ -126,7 +127,8 @@ def test_a_plan_makes_no_secret_and_a_run_makes_it(
     for name in ("cert.pem", "key.pem"):
         store.put(f"tls/primary/{name}", b"PEM")
     before = list(store.names())
-    part = PrimaryPart(world.root, config, TEXT, "primary", store, world.cluster.kubectl, OVER_SSH)
+    kubectl, there = world.cluster.kubectl, Unknown(frozenset, trusted=True)
+    part = PrimaryPart(world.root, config, TEXT, "primary", store, kubectl, OVER_SSH, there, list)
     lines = part.plan().lines()
     assert lines[0] == "make the secret relay/primary/password"
     assert "new: deployment.apps/twinmail" in lines

@@ -18,7 +18,7 @@ import pytest
 from tests.deploy import layered_image
 from tests.deploy.ssh_host import SshHost, run_host
 from twinmail.deploy.running import compare, read_docker
-from twinmail.deploy.ssh_push import OVER_SSH, SshPush, SshPushError, SshUnavailable, push
+from twinmail.deploy.ssh_push import OVER_SSH, SshPush, SshPushError, SshUnavailable, lacking, push
 from twinmail.oci.bytecode import host_platform
 from twinmail.oci.digests import Digests
 from twinmail.oci.push import ImagePush, plan
@@ -209,8 +209,11 @@ def ctr(socket_path: Path, *words: str) -> str:
 
 
 def test_k3s_gets_missing_layers_only(k3s_host: SshHost, k3s_socket: Path, images: list[ImagePush]) -> None:
+    wanted = references(images)
+    assert lacking(k3s_host.name, wanted, host_platform(), k3s_host.ssh) == wanted
     first = over(k3s_host, images[:1])
     assert (first.engine, first.layers) == ("k3s", 3)
+    assert lacking(k3s_host.name, wanted, host_platform(), k3s_host.ssh) == wanted[1:]
     second = over(k3s_host, images)
     assert second.layers == 2
     assert second.octets < 10_000
@@ -262,8 +265,10 @@ def test_engine_that_refuses(tmp_path: Path, images: list[ImagePush]) -> None:
 
 def test_image_that_is_not_built_for_the_host(docker_host: SshHost, images: list[ImagePush]) -> None:
     other = {name: one for name, one in images[0].manifests.items() if name != host_platform()}
-    with pytest.raises(SshPushError, match="not all images are built for that"):
+    with pytest.raises(SshPushError, match="not all images are for that"):
         over(docker_host, [dataclasses.replace(images[0], manifests=other), images[1]])
+    with pytest.raises(SshPushError, match="give the server the platform of its machine"):
+        lacking(docker_host.name, references(images), next(iter(other)), docker_host.ssh)
 
 
 def test_forwarding_that_is_forbidden(tmp_path: Path, images: list[ImagePush]) -> None:

@@ -89,8 +89,14 @@ def test_production_has_defaults_and_a_server_runs_in_one_place() -> None:
     kubernetes = Config.parse(
         GOOD
         + '[servers.primary.kubernetes]\ncontext = "pi"\ncomponents = ["cert-manager"]\nstorage_gb = 20\n'
+        + 'nodes = ["pi@node1", "ssh://pi@node2:22"]\n'
     ).servers["primary"]
-    assert kubernetes.kubernetes == Kubernetes(context="pi", storage_gb=20, components=("cert-manager",))
+    assert kubernetes.kubernetes == Kubernetes(
+        context="pi",
+        storage_gb=20,
+        components=("cert-manager",),
+        nodes=("pi@node1", "ssh://pi@node2:22"),
+    )
     assert kubernetes.lightsail is None
 
 
@@ -119,6 +125,18 @@ def test_production_has_defaults_and_a_server_runs_in_one_place() -> None:
             "components: unknown 'ingress'; known: cert-",
         ),
         ('[servers.primary.kubernetes]\nnamespace = "a b"', "namespace: expected a DNS label, got 'a b'"),
+        (
+            '[servers.primary.kubernetes]\nnodes = ["-oProxyCommand=x"]',
+            "kubernetes.nodes: expected NAME, USER@NAME or ssh://USER@NAME, got '-oProxyCommand=x'",
+        ),
+        (
+            '[servers.primary.kubernetes]\nnodes = ["pi@node1"]\nregistry = "registry.example.org/ann"',
+            "kubernetes.registry: images come from one place; nodes are given too",
+        ),
+        (
+            '[servers.primary.kubernetes]\nregistry = "Registry.example.org"',
+            "registry: expected HOST[:PORT][/PATH], in lower case, got 'Registry.example.org'",
+        ),
         (
             'addresses = ["192.0.2.1", "home.example.org"]',
             "expected IP addresses, or one host name alone, got 'home",

@@ -23,7 +23,9 @@ from twinmail.secret_store import SecretStore
 FOLDER = Path(".twinmail") / "deploy"
 """Of the private Kustomizations, from the top of the checkout; one folder a server."""
 
-_SELECTOR = f"app.kubernetes.io/name={NAME}"
+SELECTOR = f"app.kubernetes.io/name={NAME}"
+"""Of everything that belongs to a server."""
+
 # The pod needs as long as Dovecot and the syncer take to start, and their images to arrive.
 _ROLLOUT_SECONDS = 600
 _REMEDIES = {
@@ -135,7 +137,7 @@ def apply(
     step("waiting for the pod")
     _roll_out(place, seconds)
     step("comparing what runs with what is pinned")
-    containers = running.pod_containers(place.json("get", "pods", f"--selector={_SELECTOR}"))
+    containers = running.pod_containers(place.json("get", "pods", f"--selector={SELECTOR}"))
     _check(containers, wanted)
     return Deployment(objects, tuple(_remove_stale(place, objects)), containers)
 
@@ -154,7 +156,7 @@ def _roll_out(place: Cluster, seconds: int) -> None:
     except ClusterUnavailable:
         raise
     except ClusterError as error:
-        pods = place.json("get", "pods", f"--selector={_SELECTOR}") or {"items": []}
+        pods = place.json("get", "pods", f"--selector={SELECTOR}") or {"items": []}
         lines = [line for pod in pods["items"] for line in _troubles(pod)]
         logs = f"kubectl --namespace {place.namespace} logs deployment/{NAME} --all-containers"
         told = "\n".join(f"  {line}" for line in lines) or f"  {error}"
@@ -195,13 +197,13 @@ def _check(containers: Sequence[running.Container], wanted: Request) -> None:
         lines = "\n".join(f"  {one}" for one in problems)
         raise ClusterError(
             f"other images run than those that were asked for:\n{lines}\n"
-            f"does something in the cluster rewrite images? kubectl describe pods -l {_SELECTOR}"
+            f"does something in the cluster rewrite images? kubectl describe pods -l {SELECTOR}"
         )
 
 
 def _remove_stale(place: Cluster, objects: Sequence[str]) -> Iterator[str]:
     """Remove the ConfigMaps and Secrets of earlier deployments: nobody reads them any more."""
-    found = place.run("get", "configmap,secret", f"--selector={_SELECTOR}", "--output=name").stdout.split()
+    found = place.run("get", "configmap,secret", f"--selector={SELECTOR}", "--output=name").stdout.split()
     for name in sorted(set(found) - set(objects)):
         place.run("delete", name, "--ignore-not-found", "--wait=false")
         yield name

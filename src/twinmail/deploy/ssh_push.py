@@ -18,7 +18,7 @@ from twinmail.deploy import template
 from twinmail.errors import PermanentError, TransientError
 from twinmail.oci.destination import Destination
 from twinmail.oci.push import ImagePush, Progress
-from twinmail.oci.served import Served, serve
+from twinmail.oci.served import serve
 
 OVER_SSH = Destination("http", "127.0.0.1:27149", "twinmail")
 """What images that came over SSH are called there; the port listens while they come, and only then."""
@@ -79,7 +79,34 @@ def script(images: Sequence[ImagePush], engine: str = "") -> str:
                 "references": " ".join(references) if len(references) == len(images) else "",
             }
         )
-    return template.render("pull.sh.j2", engine=engine, prefix=OVER_SSH, platforms=platforms)
+    return template.render("pull.sh.j2", engine=engine, prefix=OVER_SSH, platforms=platforms, look=False)
+
+
+def lacking(
+    host: str, references: Sequence[str], platform: str, ssh: Sequence[str] = ("ssh",)
+) -> tuple[str, ...]:
+    """Those of *references*, as `OVER_SSH` calls images for *platform*, that the engine of *host* lacks.
+
+    Raises:
+        SshUnavailable: the connection cannot be made, or broke.
+        SshPushError: see there.
+    """
+    check_host(host)
+    machines = [
+        {
+            "machines": "|".join(one for one, other in _MACHINES.items() if other == platform),
+            "name": platform,
+            "references": " ".join(references),
+        }
+    ]
+    text = template.render("pull.sh.j2", engine="", prefix=OVER_SSH, platforms=machines, look=True)
+    with _start([*ssh, "-T", host, "sh -s"]) as process:
+        try:
+            _, _, have = _conversation(process, host, text, lambda reference: None)
+        except BaseException:
+            process.kill()
+            raise
+    return tuple(one for one in references if one not in have)
 
 
 def push(
@@ -108,20 +135,13 @@ def push(
     with serve(images, OVER_SSH, progress) as served:
         tunnel = f"{OVER_SSH.host}:127.0.0.1:{served.port}"
         argv = [*ssh, "-T", "-o", "ExitOnForwardFailure=yes", "-R", tunnel, host, "sh -s"]
-        try:
-            process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-        except OSError as error:
-            raise SshPushError(
-                f"{argv[0]}: {error.strerror}; install it: apt-get install openssh-client"
-            ) from error
-        with process:
+        with _start(argv) as process:
             try:
-                return _conversation(process, host, script(images, engine), served, step)
+                found, platform, have = _conversation(process, host, script(images, engine), step)
             except BaseException:
                 process.kill()
                 raise
+        return SshPush(host, found, platform, have, len(served.blobs), served.octets)
 
 
 def check_host(host: str) -> None:
@@ -134,13 +154,19 @@ def check_host(host: str) -> None:
         raise SshPushError(f"{host!r} is no host: expected NAME, USER@NAME or ssh://USER@NAME:PORT")
 
 
+def _start(argv: Sequence[str]) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except OSError as error:
+        raise SshPushError(
+            f"{argv[0]}: {error.strerror}; install it: apt-get install openssh-client"
+        ) from error
+
+
 def _conversation(
-    process: "subprocess.Popen[bytes]",
-    host: str,
-    text: str,
-    served: Served,
-    step: Callable[[str], None],
-) -> SshPush:
+    process: "subprocess.Popen[bytes]", host: str, text: str, step: Callable[[str], None]
+) -> tuple[str, str, tuple[str, ...]]:
+    """Let the host run *text*; return its engine, its platform, and the references that it has."""
     assert process.stdin and process.stdout and process.stderr
     complaints: deque[str] = deque(maxlen=8)
     listener = threading.Thread(target=_collect, args=(process.stderr, complaints), daemon=True)
@@ -170,7 +196,7 @@ def _conversation(
     listener.join()
     if code:
         raise _error(host, code, engine, problem, have, list(complaints))
-    return SshPush(host, engine, platform, tuple(have), len(served.blobs), served.octets)
+    return engine, platform, tuple(have)
 
 
 def _collect(stream: IO[bytes], lines: deque[str]) -> None:
@@ -189,7 +215,8 @@ def _error(
         return SshPushError(f"{host}: {problem[1]} is not there; install it, or name another with --engine")
     if problem[:1] == ["platform"]:
         return SshPushError(
-            f"{host}: it is of {problem[1]}, and not all images are built for that; leave out --platform"
+            f"{host}: it is of {problem[1]}, and not all images are for that; leave out --platform, or give "
+            "the server the platform of its machine in twinmail.toml"
         )
     if problem[:1] == ["refused"]:
         return SshPushError(

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from twinmail.config import Config
     from twinmail.deploy.backup_part import BackupPart
     from twinmail.deploy.cloud_part import CloudPart
+    from twinmail.deploy.cluster_images import Source
     from twinmail.deploy.primary_part import PrimaryPart
+    from twinmail.oci.destination import Destination
     from twinmail.oci.push import ImagePush
     from twinmail.tasks.place import Place
 
@@ -33,18 +35,20 @@ HELP = {
     "json": "print one JSON object",
 }
 _SHARED = {name: HELP[name] for name in ("plan", "yes", "config", "json")}
-_REGISTRY = {
-    "registry": "where the cluster finds the images: HOST[:PORT][/PATH], as given to ./inv push "
-    "(default: on its nodes, from ./inv push --over-ssh)"
+_IMAGES = {
+    "registry": "where images are pushed, and the cluster finds them: HOST[:PORT][/PATH] (default: what "
+    "twinmail.toml says)",
+    "images-are-there": "do not ask whether the cluster finds the images",
 }
 
 
-@command(name="all", help={**_SHARED, **_REGISTRY})
+@command(name="all", help={**_SHARED, **_IMAGES})
 def everything(
     context: Any,
     plan: bool = False,
     yes: bool = False,
     registry: str = "",
+    images_are_there: bool = False,
     config: str = "",
     json_: bool = False,
 ) -> None:
@@ -58,7 +62,9 @@ def everything(
     loaded = Config.load(path)
     parts: list[Part] = [_cloud(loaded, path, place.find(loaded, "", True))]
     parts += [_backup(loaded, path, server) for server in backup_part.servers(loaded)]
-    parts += [_primary(loaded, path, server, registry) for server in primary.servers(loaded)]
+    parts += [
+        _primary(loaded, path, server, registry, images_are_there) for server in primary.servers(loaded)
+    ]
     found = []
     for one in deployment.outlook(parts):
         found.append(one)
@@ -137,12 +143,13 @@ def backup(
         print(json.dumps(done))
 
 
-@command(help={**_SHARED, **_REGISTRY})
+@command(help={**_SHARED, **_IMAGES})
 def primary(
     context: Any,
     plan: bool = False,
     yes: bool = False,
     registry: str = "",
+    images_are_there: bool = False,
     config: str = "",
     json_: bool = False,
 ) -> None:
@@ -158,7 +165,7 @@ def primary(
         raise PermanentError(f"{path.name}: no server has a table kubernetes; nothing to deploy")
     done = {}
     for server in servers:
-        part = _primary(loaded, path, server, registry)
+        part = _primary(loaded, path, server, registry, images_are_there)
         found = part.plan()
         lines = found.lines()
         if not json_:
@@ -232,19 +239,57 @@ def _backup(config: "Config", path: Path, server: str) -> "BackupPart":
     )
 
 
-def _primary(config: "Config", path: Path, server: str, registry: str) -> "PrimaryPart":
+def _primary(
+    config: "Config", path: Path, server: str, registry: str, images_are_there: bool
+) -> "PrimaryPart":
+    from twinmail.deploy import pins
     from twinmail.deploy.primary_part import PrimaryPart
-    from twinmail.deploy.ssh_push import OVER_SSH
-    from twinmail.oci.destination import Destination
     from twinmail.secret_store import SecretStore
+    from twinmail.tasks.push import pinned_images
 
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         raise PermanentError("kubectl is not on the PATH; install it, and try it with: kubectl get nodes")
-    destination = Destination.parse(registry) if registry else OVER_SSH
+    destination, source = _source(config, server, Path(kubectl), registry, images_are_there)
     return PrimaryPart(
-        PROJECT, config, path.read_text("utf-8"), server, SecretStore(SECRETS), Path(kubectl), destination
+        root=PROJECT,
+        config=config,
+        text=path.read_text("utf-8"),
+        server=server,
+        store=SecretStore(SECRETS),
+        kubectl=Path(kubectl),
+        destination=destination,
+        source=source,
+        build=lambda: pinned_images(pins.IMAGES, config.servers[server].platform, False),
     )
+
+
+def _source(
+    config: "Config", server: str, kubectl: Path, registry: str, images_are_there: bool
+) -> "tuple[Destination, Source]":
+    """What the cluster of *server* calls its images by, and where it finds them."""
+    from twinmail.deploy import cluster_images, primary
+    from twinmail.deploy.cluster import Cluster
+    from twinmail.deploy.ssh_push import OVER_SSH
+    from twinmail.oci.destination import Destination
+    from twinmail.production import Kubernetes
+    from twinmail.tasks.progress import Display
+    from twinmail.tasks.push import opened, to_registry
+
+    where = config.servers[server].kubernetes or Kubernetes()
+    name = registry or where.registry
+    destination = Destination.parse(name) if name else OVER_SSH
+    if images_are_there:
+        return destination, cluster_images.Unknown(frozenset, trusted=True)
+    if name:
+        return destination, cluster_images.InRegistry(
+            opened(destination), lambda images: to_registry(list(images), destination)
+        )
+    if where.nodes:
+        platform = config.servers[server].platform
+        return destination, cluster_images.OnNodes(where.nodes, platform, Display("sending"))
+    place = Cluster(kubectl, where.context, where.namespace)
+    return destination, cluster_images.Unknown(lambda: cluster_images.in_pods(place, primary.SELECTOR))
 
 
 def _images(platform: str) -> "list[ImagePush]":

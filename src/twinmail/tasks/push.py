@@ -11,7 +11,9 @@ from twinmail.tasks.config import PROJECT
 
 if TYPE_CHECKING:
     from twinmail.deploy.ssh_push import SshPush
+    from twinmail.oci.destination import Destination
     from twinmail.oci.push import ImagePush, PushReport
+    from twinmail.oci.registry import Registry
 
 
 @command(
@@ -95,16 +97,12 @@ def to_registry(
     images: "list[ImagePush]", destination: Any, state: Path = PROJECT / ".twinmail" / "push"
 ) -> "PushReport":
     """Push *images*, showing progress on standard error; the folder *state* remembers what was begun."""
-    from twinmail.config import Environment
-    from twinmail.oci import docker_credentials
     from twinmail.oci.push import push as push_images
-    from twinmail.oci.registry import Registry
     from twinmail.oci.upload_sessions import open_sessions
     from twinmail.tasks.interruption import Patience
     from twinmail.tasks.progress import Display
 
-    file = Environment.read().home / ".docker" / "config.json"
-    registry = Registry(destination, docker_credentials.load(file, destination.host))
+    registry = opened(destination)
     try:
         with (
             open_sessions(state) as sessions,
@@ -114,6 +112,16 @@ def to_registry(
             return push_images(images, registry, sessions, progress, patience.pause)
     finally:
         registry.close()
+
+
+def opened(destination: "Destination") -> "Registry":
+    """The registry of *destination*, for who logged in there as ``docker login`` does."""
+    from twinmail.config import Environment
+    from twinmail.oci import docker_credentials
+    from twinmail.oci.registry import Registry
+
+    file = Environment.read().home / ".docker" / "config.json"
+    return Registry(destination, docker_credentials.load(file, destination.host))
 
 
 def over(host: str, images: "list[ImagePush]", engine: str, ssh: Sequence[str] = ("ssh",)) -> "SshPush":
