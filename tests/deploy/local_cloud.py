@@ -23,6 +23,16 @@ CREDENTIALS = NewKey(ACCESS_KEY, SECRET_KEY).to_file()
 @contextmanager
 def cloud(root: Path, text: str, runtime_name: str) -> Iterator[LocalSystem]:
     """The cloud that *text* of a configuration asks for, and none of its servers."""
+    with local_system(root, text, runtime_name) as system:
+        system.deploy()
+        system.start_edge()
+        system.wait_for_edge()
+        yield system
+
+
+@contextmanager
+def local_system(root: Path, text: str, runtime_name: str) -> Iterator[LocalSystem]:
+    """A LocalStack that knows nothing yet, for the cloud that *text* of a configuration asks for."""
     config_file = root / "twinmail.toml"
     config_file.write_text(text)
     checkout = State.of_checkout(ROOT)
@@ -33,9 +43,6 @@ def cloud(root: Path, text: str, runtime_name: str) -> Iterator[LocalSystem]:
         system._prepare()
         system.start_localstack()
         system.wait_for_localstack()
-        system.deploy()
-        system.start_edge()
-        system.wait_for_edge()
         yield system
     finally:
         system.stop()
