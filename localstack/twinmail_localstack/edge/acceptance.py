@@ -4,7 +4,8 @@ SES answers 250 once it has the message safe, performs the actions after that, a
 four hours. The edge has no storage of its own, so a message is safe once an S3 action stored it:
 
 - 250 is sent after the first S3 action, or after the last action where there is none;
-- what fails before that is tried a few times, then the sender gets 451 and keeps the message;
+- what fails before that is tried a few times, then the sender gets 451 and keeps the message; what may be
+  stored of it all the same is removed again, or the message would be there twice when the sender comes back;
 - what fails after that is retried for four hours, in order, then dropped with a log line. A retry may repeat
   an action that did happen, so events repeat, as SES's do.
 """
@@ -150,11 +151,26 @@ class Acceptance:
                         safe.set_exception(NotAccepted(str(error)))
                         # Nobody may be waiting any more; the log has it.
                         safe.exception()
+                        self._start(self._withdraw(message, step))
                         return None
                 elif loop.time() - started > self._patience.total:
                     log("action expired", **details)
                     return None
                 await asyncio.sleep(self._patience.wait(failures))
+
+    async def _withdraw(self, message: Message, step: Step) -> None:
+        """Remove what a failed action may have done: its answer can be lost although it did it."""
+        loop = asyncio.get_running_loop()
+        started, failures = loop.time(), 0
+        while loop.time() - started <= self._patience.total:
+            try:
+                await loop.run_in_executor(self._executor, self._actions.withdraw, message, step)
+            except UNAVAILABLE:
+                failures += 1
+                await asyncio.sleep(self._patience.wait(failures))
+            else:
+                log("withdrawn", ses_id=message.reception.ses_id, rule=step.rule)
+                return
 
     async def drain(self, seconds: float, report: Callable[[int], None]) -> None:
         """Wait for the actions going on, *seconds* at most, then *report* how many are left."""

@@ -1,5 +1,6 @@
 """Performing one action of a receipt rule: the only module with effects on the account."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -111,6 +112,18 @@ class Actions:
         if isinstance(step.action, S3):
             self._notify(message, step, step.action.topic)
         return Outcome(message)
+
+    def withdraw(self, message: Message, step: Step) -> None:
+        """Remove the object that the S3 action of *step* may have stored.
+
+        Raises:
+            botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: the service said no.
+        """
+        if isinstance(step.action, S3):
+            # Where there is no bucket, there is no object.
+            with contextlib.suppress(self._clients.s3.exceptions.NoSuchBucket):
+                key = f"{step.action.prefix}{message.reception.ses_id}"
+                self._clients.s3.delete_object(Bucket=step.action.bucket, Key=key)
 
     def _store(self, message: Message, action: S3) -> None:
         if action.kms_key:

@@ -7,7 +7,9 @@ import pytest
 
 from tests.aws_account import REGION, Account, bounce_to, rule
 from tests.contract.edge.conftest import Activate
-from tests.edge_process import Client, EdgeProcess
+from tests.edge_process import Client, EdgeProcess, running_edge
+from twinmail.chaos.proxy import Proxy
+from twinmail.chaos.proxy_rule import Effect, Rule
 from twinmail_localstack.edge.verdict import EICAR, GTUBE
 
 
@@ -199,6 +201,21 @@ def test_without_a_place_to_store_it_the_sender_keeps_the_message(
     activate(rule("all", ["example.org"], [{"S3Action": {"BucketName": f"missing-{uuid.uuid4().hex[:12]}"}}]))
     code, text = client.transaction(b"Subject: x\r\n\r\n", ["ann@example.org"])
     assert (code, text) == (451, "4.3.0 Temporary service failure")
+
+
+def test_what_the_sender_keeps_is_not_stored_either(account: Account, activate: Activate) -> None:
+    activate(rule("all", ["example.org"], [account.store("twice/")]))
+    proxy = Proxy(int(account.endpoint.rpartition(":")[2])).start()
+    with running_edge(proxy.url, ["--region", REGION]) as edge, Client(edge.inbound) as client:
+        # All attempts did store it, which no answer says.
+        proxy.add(Rule("s3-answer-lost", Effect.LOST, "s3", "PutObject", count=3))
+        assert client.transaction(b"Subject: x\r\n\r\n", ["ann@example.org"])[0] == 451
+        edge.wait_for("withdrawn")
+        assert proxy.counts == {"s3-answer-lost": 3}
+        assert account.objects("twice/") == []
+        ses_id = client.accepted(b"Subject: x\r\n\r\n", ["ann@example.org"])
+    assert account.objects("twice/") == [f"twice/{ses_id}"]
+    proxy.stop()
 
 
 def test_an_action_after_the_first_store_is_retried_until_it_works(
