@@ -1,6 +1,7 @@
-"""The entry point of the Lambda function.
+"""The entry points of the Lambda functions.
 
-SES invokes it for each message it stored, SNS for what became of sent ones, a schedule for what was left out.
+SES invokes `handle` for each message it stored, SNS for what became of sent ones, a schedule for what was
+left out. Another schedule invokes `compact`.
 """
 
 from functools import partial
@@ -38,3 +39,12 @@ def handle(event: dict[str, Any], context: Any) -> None:
         turn.start(event, context.get_remaining_time_in_millis, PROCESSOR, arrivals, LOG)
     else:
         invocation.run(event, PROCESSOR.process, REPORT.report, LOG)
+
+
+def compact(event: dict[str, Any], context: Any) -> None:
+    """Fold past days into packs; what an error leaves undone is done in the next turn."""
+    from twinmail.packs import compactor, originals
+
+    many = CALLS.merge(botocore.config.Config(max_pool_connections=originals.AT_ONCE))
+    s3 = boto3.client("s3", config=many)
+    compactor.start(event, context.get_remaining_time_in_millis, CONFIG, s3, LOG)

@@ -19,8 +19,12 @@ def lifecycle_rule(properties: Mapping[str, Any]) -> dict[str, Any]:
     rule: dict[str, Any] = {"Status": properties["Status"]}
     if "Id" in properties:
         rule["ID"] = properties["Id"]
-    found = {name: kind(properties[name]) for name, kind in _FILTERS.items() if name in properties}
-    rule["Filter"] = found if len(found) == 1 else {"And": found} if found else {"Prefix": ""}
+    found: dict[str, Any] = {
+        name: kind(properties[name]) for name, kind in _FILTERS.items() if name in properties
+    }
+    if tags := properties.get("TagFilters"):
+        found["Tags"] = [{"Key": one["Key"], "Value": one["Value"]} for one in tags]
+    rule["Filter"] = _filter(found)
     expiration: dict[str, Any] = {}
     if "ExpirationInDays" in properties:
         expiration["Days"] = int(properties["ExpirationInDays"])
@@ -37,6 +41,15 @@ def lifecycle_rule(properties: Mapping[str, Any]) -> dict[str, Any]:
             {"Days": int(one["TransitionInDays"]), "StorageClass": one["StorageClass"]} for one in moves
         ]
     return rule
+
+
+def _filter(found: Mapping[str, Any]) -> dict[str, Any]:
+    """One condition stands by itself, several under ``And``."""
+    if list(found) == ["Tags"] and len(found["Tags"]) == 1:
+        return {"Tag": found["Tags"][0]}
+    if not found:
+        return {"Prefix": ""}
+    return dict(found) if len(found) == 1 and "Tags" not in found else {"And": dict(found)}
 
 
 def _true(value: Any) -> bool:

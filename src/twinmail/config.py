@@ -140,6 +140,11 @@ class Config:
         return f"{self.stack}-processor"
 
     @property
+    def compactor(self) -> str:
+        """Name of the Lambda function that folds past days into packs."""
+        return f"{self.stack}-compactor"
+
+    @property
     def dead_letter_queue(self) -> str:
         """Name of the queue for events the function gave up on."""
         return f"{self.stack}-dead-letters"

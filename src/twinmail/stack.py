@@ -210,6 +210,7 @@ def parameters(config: Config, function: FunctionZip) -> dict[str, str]:
         "LogDays": str(config.retention.log_days),
         "DeletedDays": str(config.retention.deleted_days),
         "ArchiveDays": str(config.retention.archive_days),
+        "ExpireOriginalsDays": str(config.packs.expire_originals_days),
     }
 
 

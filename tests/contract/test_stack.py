@@ -14,7 +14,8 @@ from tests.contract.deployed import Deployed
 from twinmail import stack
 from twinmail.config import Config, Mailbox
 from twinmail.function_zip import build_function
-from twinmail.production import Retention
+from twinmail.packs import originals
+from twinmail.production import Packs, Retention
 from twinmail.stack_template import render
 from twinmail.tasks.config import PROJECT
 
@@ -83,10 +84,19 @@ def test_what_is_kept_and_how_long_is_what_the_configuration_says(deployed: Depl
     assert set(rules()) == {"abort-unfinished-uploads", "forget-deleted-and-replaced"}
     assert rules()["forget-deleted-and-replaced"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
     assert log_days() == 30
+    kept = Packs(expire_originals_days=365)
     try:
-        deploy(replace(config, retention=Retention(log_days=90, deleted_days=60, archive_days=180)))
+        deploy(
+            replace(config, retention=Retention(log_days=90, deleted_days=60, archive_days=180), packs=kept)
+        )
         assert rules()["forget-deleted-and-replaced"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 60}
-        for prefix in ("incoming/", "processed/"):
+        # What is in a pack may end, and nothing else of what is current.
+        ending = [one for one in rules().values() if "Days" in one.get("Expiration", {})]
+        assert [(one["ID"], one["Expiration"]) for one in ending] == [
+            ("expire-packed-originals", {"Days": 365})
+        ]
+        assert ending[0]["Filter"]["Tag"] == originals.TAG["TagSet"][0]
+        for prefix in ("incoming/", "processed/", "packs/"):
             one = rules()[f"archive-{prefix[:-1]}"]
             assert one["Filter"]["And"]["Prefix"] == prefix
             assert one["Filter"]["And"]["ObjectSizeGreaterThan"] >= 64 * 1024
@@ -94,7 +104,7 @@ def test_what_is_kept_and_how_long_is_what_the_configuration_says(deployed: Depl
         assert log_days() == 90
     finally:
         deploy(config)
-    assert "archive-incoming" not in rules() and log_days() == 30
+    assert not {"archive-incoming", "expire-packed-originals"} & set(rules()) and log_days() == 30
 
 
 def test_alarms_are_there_and_tell_the_operator(deployed: Deployed) -> None:

@@ -84,6 +84,8 @@ def _needs(who: str, entry: Mapping[str, Any]) -> Iterator[Need]:
     elif service == "sqs":
         queue = told.get("QueueName") or told["QueueUrl"].rpartition("/")[2]
         yield Need(who, f"sqs:{operation.removesuffix(_BATCHES)}", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}")
+    elif service == "sns":
+        yield Need(who, f"sns:{operation}", told["TopicArn"])
     elif service == "logs":
         group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{told['logGroupName']}"
         yield Need(who, f"logs:{operation}", f"{group}:log-stream:{told.get('logStreamName', '')}")

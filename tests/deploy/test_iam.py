@@ -26,7 +26,7 @@ from twinmail.tasks.config import PROJECT
 
 GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR" + b"-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
-KINDS = ("function", "syncer", "relay", "smtp")
+KINDS = ("compactor", "function", "syncer", "relay", "smtp")
 
 # What is allowed and not done in this run, with the reason why it stays.
 UNUSED: Mapping[tuple[str, str, str], str] = {}
@@ -46,7 +46,8 @@ class Record:
 
 def kind(who: str) -> str:
     """Which of `KINDS` *who* is."""
-    found = [one for one in KINDS if f"-{one}-" in who.lower() or one in who.lower().rpartition("-")[2]]
+    name = who.lower().replace("role-", "-")
+    found = [one for one in KINDS if f"-{one}-" in name or one in name.rpartition("-")[2]]
     return found[0] if found else "function" if who.startswith("role/") else who
 
 
@@ -90,6 +91,7 @@ def live(running: Running) -> None:
     hold(running)
     fail(running)
     reconcile(running)
+    compact(running)
 
 
 def receive(running: Running) -> None:
@@ -165,6 +167,23 @@ def reconcile(running: Running) -> None:
         FunctionName="twinmail-processor", Payload=json.dumps(event).encode()
     )
     assert "FunctionError" not in answer, answer["Payload"].read()
+
+
+def compact(running: Running) -> None:
+    """The schedule starts a turn so late that all that came by now is packed; another turn fails."""
+    client = running.system.session().client("lambda")
+    event = {"source": "aws.events", "detail-type": "Scheduled Event", "time": "2126-11-22T10:00:00Z"}
+    answer = client.invoke(FunctionName="twinmail-compactor", Payload=json.dumps(event).encode())
+    assert "FunctionError" not in answer, answer["Payload"].read()
+    client.invoke(FunctionName="twinmail-compactor", InvocationType="Event", Payload=b'{"time": "never"}')
+    calls = running.state.localstack / CALLS
+    wait(
+        lambda: any(
+            '"Publish"' in line and '"role/' in line and "-alarms" in line
+            for line in calls.read_text().splitlines()
+        ),
+        "the operator told",
+    )
 
 
 def hold(running: Running) -> None:

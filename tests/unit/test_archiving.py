@@ -1,5 +1,8 @@
 """What the bucket forgets and moves: nothing that is current is ever lost, and moving pays."""
 
+import json
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cloud import CONFIG
+from twinmail import layout, stack
 from twinmail.cost import archiving
 from twinmail.cost.archiving import CHOSEN, CLASSES, READS, STEP, saved, smallest
 from twinmail.cost.prices import Prices
+from twinmail.function_zip import FunctionZip
+from twinmail.packs import originals
+from twinmail.packs.pack_index import PackedEntry, Range
+from twinmail.packs.plan import ENTRIES, LEAST
+from twinmail.production import Packs
 from twinmail.stack_template import render
 
 PROJECT = Path(__file__).parents[2]
@@ -24,9 +33,30 @@ def rules() -> dict[str, dict[str, Any]]:
     return {one["Id"]: one for one in (each["Fn::If"][1] if "Fn::If" in each else each for each in found)}
 
 
-def test_what_is_current_never_expires() -> None:
-    for one in rules().values():
-        assert not {"ExpirationInDays", "ExpirationDate"} & one.keys(), one
+def conditional() -> dict[str, str]:
+    """Under which condition of the template a rule is there, by id; the others always are."""
+    document = render((PROJECT / "lambda" / "stack.yaml").read_text(), CONFIG)
+    found = document["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    return {one["Fn::If"][1]["Id"]: one["Fn::If"][0] for one in found if "Fn::If" in one}
+
+
+def test_what_is_current_expires_only_when_it_is_in_a_pack_and_somebody_wants_it() -> None:
+    ending = {
+        name: one for name, one in rules().items() if {"ExpirationInDays", "ExpirationDate"} & one.keys()
+    }
+    assert ending == {
+        "expire-packed-originals": {
+            "Id": "expire-packed-originals",
+            "Status": "Enabled",
+            "TagFilters": originals.TAG["TagSet"],
+            "ExpirationInDays": {"Ref": "ExpireOriginalsDays"},
+        }
+    }
+    assert conditional()["expire-packed-originals"] == "Expires"
+    function = FunctionZip(b"zip", "0" * 64)
+    assert stack.parameters(CONFIG, function)["ExpireOriginalsDays"] == "0"
+    wanted = replace(CONFIG, packs=Packs(expire_originals_days=30))
+    assert stack.parameters(wanted, function)["ExpireOriginalsDays"] == "30"
     forgotten = rules()["forget-deleted-and-replaced"]
     assert forgotten["NoncurrentVersionExpiration"] == {"NoncurrentDays": {"Ref": "DeletedDays"}}
     # Of markers that hide nothing any more.
@@ -34,13 +64,22 @@ def test_what_is_current_never_expires() -> None:
 
 
 def test_only_mail_is_moved_and_only_where_that_is_wanted() -> None:
-    document = render((PROJECT / "lambda" / "stack.yaml").read_text(), CONFIG)
-    found = document["Resources"]["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
-    moved = [one for one in rules().values() if "Transitions" in one]
-    assert {one["Prefix"] for one in moved} == set(READS)
-    for one in found:
-        inner = one["Fn::If"][1] if "Fn::If" in one else one
-        assert ("Transitions" in inner) == (one.get("Fn::If", [""])[0] == "Archives")
+    moved = {name: one for name, one in rules().items() if "Transitions" in one}
+    assert {one["Prefix"] for one in moved.values()} == {*READS, "packs/"}
+    assert {name for name, condition in conditional().items() if condition == "Archives"} == set(moved)
+
+
+def test_packs_are_moved_and_their_indexes_are_not() -> None:
+    rule = rules()["archive-packs"]
+    assert rule["ObjectSizeGreaterThan"] == str(LEAST - 1)
+    assert rule["Transitions"] == [{"StorageClass": CHOSEN.name, "TransitionInDays": {"Ref": "ArchiveDays"}}]
+    key = layout.manifest_key("i" * 40, datetime(2026, 11, 23, tzinfo=UTC))
+    one = Range(key, 10**8, 10**3, "0" * 64)
+    entry = PackedEntry(
+        one, replace(one, key=layout.processed_key("i" * 40, datetime(2026, 11, 23, tzinfo=UTC)))
+    )
+    octets = len(json.dumps([asdict(entry)]))
+    assert ENTRIES * octets < LEAST
 
 
 @pytest.mark.parametrize("prefix", READS)

@@ -117,6 +117,7 @@ def _lines(used: Quantities, prices: Prices) -> list[Line]:
         line("S3", "storage", "bucket_gb", prices["s3-storage"]),
         line("S3", "PUT and LIST", "s3_writes", prices["s3-write"]),
         line("S3", "GET", "s3_reads", prices["s3-read"]),
+        line("S3", "tags of what is packed", "tags", prices["s3-tag"]),
         line("S3", "transfer to servers elsewhere", "transfer_gb", prices["transfer"]),
         line("DynamoDB", "writes", "table_writes", prices["dynamodb-write"]),
         line("DynamoDB", "reads", "table_reads", prices["dynamodb-read"]),

@@ -23,6 +23,10 @@ RECEIVE_SECONDS = 20.0
 RECONCILE_SECONDS, RECONCILE_TURNS, RECONCILE_DAYS = 900.0, 96, 3
 """A turn of the reconciler, turns in which it lists all messages, and days for which it looks at each."""
 LIST_KEYS = 1000
+PACK_DAYS, PACK_LEAST = 35, 8 << 20
+"""Days of the log that each turn of the compactor lists, once a month all of it; octets of a pack."""
+PACK_GB, PACK_SECONDS, PACK_MESSAGE_SECONDS = 1.0, 5.0, 0.1
+"""Memory of the compactor, GiB; seconds of its turn, and for each message that it packs."""
 
 COPIES = 2
 """Of each message in the bucket: as SES stored it, and for IMAP."""
@@ -38,8 +42,8 @@ SYSTEM_GB = 4.0
 SNAPSHOTS = 7
 DAILY_GB = 0.15
 """What a day changes on a disk besides mail: logs, indexes, packages."""
-CUSTOM_METRICS = 3
-"""Bounce and complaint rate of the configuration set, and findings of the reconciler."""
+CUSTOM_METRICS = 4
+"""Bounce and complaint rate of the configuration set, findings of the reconciler, entries packed."""
 ASSUMED, CONFIGURED, MEASURED = "assumed", "configured", "measured"
 _CONFIGURED = ("bundles", "alarms", "metrics", "budgets", "zones", "health_checks")
 
@@ -52,6 +56,7 @@ class Quantities:
         messages_in, messages_out: messages.
         message_gb: mean size of a message, GiB.
         bucket_gb, table_gb: what is stored, GiB.
+        tags: of objects that are in a pack.
         snapshot_gb: of all machines.
         bundles: Lightsail bundles, one a machine.
         transfer_gb: from AWS to servers elsewhere.
@@ -65,6 +70,7 @@ class Quantities:
     bucket_gb: float
     s3_writes: float
     s3_reads: float
+    tags: float
     table_gb: float
     table_writes: float
     table_reads: float
@@ -106,24 +112,30 @@ def month(config: Config, alarms: int, budgets: int = 1) -> Quantities:
     turns = SECONDS / RECONCILE_SECONDS
     # Once when SES's notice is due, and once a day while it is young.
     looks = incoming * (1 + RECONCILE_DAYS)
+    packs = _packs(config, stored, size)
     machines = [one.lightsail for one in config.servers.values() if one.lightsail]
     elsewhere = servers - len(machines)
     return Quantities(
         messages_in=incoming,
         messages_out=outgoing,
         message_gb=size,
-        bucket_gb=usage.stored_gb * COPIES + stored * RECORD_KB / (1 << 20),
+        bucket_gb=usage.stored_gb * COPIES + stored * RECORD_KB / (1 << 20) + packs.gb,
         s3_writes=incoming * 3
         + outgoing
         + servers * listings()
-        + turns * (1 + stored / RECONCILE_TURNS / LIST_KEYS),
-        s3_reads=incoming + looks + servers * (2 * incoming + outgoing + SECONDS / ACCOUNTS_SECONDS),
+        + turns * (1 + stored / RECONCILE_TURNS / LIST_KEYS)
+        + packs.writes,
+        s3_reads=incoming
+        + looks
+        + servers * (2 * incoming + outgoing + SECONDS / ACCOUNTS_SECONDS)
+        + packs.reads,
+        tags=packs.tags,
         table_gb=stored * 2 * RECORD_KB / (1 << 20),
         # The claim and the item, and the latter once more in the index by id.
         table_writes=incoming * (1 + 2 * RECORD_KB),
         table_reads=incoming * 2 + looks,
         function_calls=events + turns,
-        function_gb_seconds=(events + turns) * FUNCTION_SECONDS * FUNCTION_MB / 1024,
+        function_gb_seconds=(events + turns) * FUNCTION_SECONDS * FUNCTION_MB / 1024 + packs.gb_seconds,
         queue_requests=servers * (SECONDS / RECEIVE_SECONDS + 2 * events) + turns + 2 * incoming,
         notices=2 * events + incoming,
         log_gb=(events + turns) * LOG_KB / (1 << 20),
@@ -138,6 +150,37 @@ def month(config: Config, alarms: int, budgets: int = 1) -> Quantities:
         # The last server of a fail-over record needs none: it answers when no other does.
         health_checks=float(max(0, servers - 1) if config.dns.failover else 0),
         sources=dict.fromkeys(_CONFIGURED, CONFIGURED),
+    )
+
+
+@dataclass(frozen=True)
+class _Packs:
+    """What packs add to a month; *gb* may be below zero."""
+
+    gb: float = 0.0
+    writes: float = 0.0
+    reads: float = 0.0
+    tags: float = 0.0
+    gb_seconds: float = 0.0
+
+
+def _packs(config: Config, stored: float, size: float) -> _Packs:
+    """The packs of *stored* messages of *size* GiB."""
+    if not config.packs.enabled:
+        return _Packs()
+    incoming = float(config.usage.messages_in)
+    days = config.packs.expire_originals_days
+    # Of what is packed the originals go at that age, and what is one copy in packs is one less elsewhere.
+    originals = min(stored, incoming * days / DAYS) if days else stored
+    each = size + RECORD_KB / 2 / (1 << 20)
+    waiting = min(PACK_LEAST / GIB / each, incoming * config.packs.wait_days / DAYS) / 2
+    listed = DAYS * (1 + incoming * PACK_DAYS / DAYS / LIST_KEYS) + originals / LIST_KEYS
+    return _Packs(
+        gb=originals * each,
+        writes=2 * incoming + incoming * each * GIB / PACK_LEAST * 3 + 2 * DAYS + listed,
+        reads=2 * incoming + DAYS * waiting,
+        tags=2 * originals,
+        gb_seconds=PACK_GB * (DAYS * PACK_SECONDS + incoming * PACK_MESSAGE_SECONDS),
     )
 
 
