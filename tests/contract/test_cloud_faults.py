@@ -173,7 +173,6 @@ def test_a_cold_start(cloud: Cloud) -> None:
     cloud.call()
     assert cloud.call() == ({"cold": False, "endpoint": cloud.proxy.url}, None)
     fault = cloud.fault("function-cold")
-    fault.options = {**fault.options, "probability": 1.0}
     fault.begin()
     assert cloud.call()[0]["cold"] is True
     fault.end()

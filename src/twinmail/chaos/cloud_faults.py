@@ -28,10 +28,10 @@ _SHARE = 0.25
 
 _POINTS: Mapping[str, Mapping[str, Any]] = {
     # A function takes some 0.1 s; drawn from more, most moments would come too late.
-    "function-killed": {"seconds": 0.15},
-    "function-timed-out": {"seconds": 0.15},
-    "function-out-of-memory": {"seconds": 0.15},
-    "function-cold": {},
+    "function-killed": {"seconds": 0.15, "probability": 0.5},
+    "function-timed-out": {"seconds": 0.15, "probability": 0.5},
+    "function-out-of-memory": {"seconds": 0.15, "probability": 0.5},
+    "function-cold": {"probability": 1.0},
     "function-throttled": {},
     "events-dropped": {},
     "events-duplicated": {"seconds": 3.0},
