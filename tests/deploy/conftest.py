@@ -18,7 +18,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     reason = pytest.mark.skip(reason="no Docker engine answers on this machine; sh .ci/docker makes one")
     for item in items:
-        if isinstance(item, pytest.Function) and hasattr(item.module, "docker"):
+        needs = ("docker", "run_backup")
+        if isinstance(item, pytest.Function) and any(hasattr(item.module, one) for one in needs):
             item.add_marker(reason)
 
 

@@ -1,17 +1,16 @@
 """Containers that share one piece of memory, as on a small machine: what they take, and whether it was enough."""
 
+import subprocess
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from twinmail.runtime.docker import DockerRuntime
-from twinmail.runtime.interface import Container, ContainerSpec
-
 MB = 1 << 20
 _ROOTS = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
 _SECONDS = 0.1
+_UNITS = Path("/run/systemd/system")
 
 
 class SmallMachine:
@@ -21,26 +20,36 @@ class SmallMachine:
     kernel's own.
 
     Args:
+        name: letters and digits.
         megabytes: the limit, MiB; swap is not there.
+        driver: Docker's: ``cgroupfs`` takes any group, ``systemd`` a slice of its own (dockerd(8)).
 
     Attributes:
         name: for Docker's ``cgroup_parent``.
         peak: octets that cannot give way, at most, of all and by container.
     """
 
-    def __init__(self, name: str, megabytes: int) -> None:
-        self.name = f"/{name}"
+    def __init__(self, name: str, megabytes: int, driver: str) -> None:
+        self._slice = driver == "systemd"
+        self.name = f"{name}.slice" if self._slice else f"/{name}"
         self.limit = megabytes * MB
         self.peak: dict[str, int] = {}
         self._root = next(one for one in _ROOTS if (one / "cgroup.procs").exists())
         self._old = self._root.name == "memory"
-        self._folder = self._root / name
+        self._folder = self._root / self.name.lstrip("/")
         self._names: dict[str, str] = {}
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "SmallMachine":
-        self._folder.mkdir()
+        if self._slice:
+            text = f"[Slice]\nMemoryAccounting=yes\nMemoryMax={self.limit}\nMemorySwapMax=0\n"
+            (_UNITS / self.name).write_text(text)
+            _systemctl("daemon-reload")
+            _systemctl("start", self.name)
+        else:
+            self._folder.mkdir()
+        # systemd has done it too, where it knows how.
         if self._old:
             (self._folder / "memory.limit_in_bytes").write_text(str(self.limit))
             (self._folder / "memory.swappiness").write_text("0")
@@ -55,6 +64,11 @@ class SmallMachine:
     ) -> None:
         self._stopping.set()
         self._watcher.join()
+        if self._slice:
+            _systemctl("stop", self.name)
+            (_UNITS / self.name).unlink()
+            _systemctl("daemon-reload")
+            return
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -85,26 +99,13 @@ class SmallMachine:
     def _taken(self) -> Mapping[str, int]:
         found = {"all": _fixed(self._folder, self._old)}
         for identity, name in list(self._names.items()):
-            found[name] = _fixed(self._folder / identity, self._old)
+            folder = f"docker-{identity}.scope" if self._slice else identity
+            found[name] = _fixed(self._folder / folder, self._old)
         return found
 
 
-class SmallRuntime(DockerRuntime):
-    """Docker, where the containers whose names start with *prefix* run on *machine*."""
-
-    def __init__(self, state: Path, machine: SmallMachine, prefix: str) -> None:
-        super().__init__(state)
-        self._machine = machine
-        self._prefix = prefix
-        self._plain = dict(self._options)
-
-    def start(self, spec: ContainerSpec) -> Container:
-        small = spec.name.startswith(self._prefix)
-        self._options = {**self._plain, "cgroup_parent": self._machine.name} if small else self._plain
-        container = super().start(spec)
-        if small:
-            self._machine.named(container._container.id, spec.name)  # type: ignore[attr-defined]
-        return container
+def _systemctl(*words: str) -> None:
+    subprocess.run(["systemctl", *words], check=True, capture_output=True)
 
 
 def _fixed(folder: Path, old: bool) -> int:

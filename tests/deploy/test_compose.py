@@ -1,47 +1,28 @@
 """The backup's containers, brought to a machine by SSH and up by real ``docker compose``, against LocalStack."""
 
-import hashlib
 import json
 import os
 import shutil
 import smtplib
 import socket
-import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-import docker
 import pytest
 
-from tests.deploy.built_images import Silent, digests, pushes
-from tests.deploy.conftest import ROOT
-from tests.deploy.local_cloud import CREDENTIALS, RELAY_PASSWORD, cloud, free_ports, surroundings
-from tests.deploy.ssh_host import run_host
+from tests.deploy.compose_server import ENDED, Backup, run_backup
+from tests.deploy.local_cloud import RELAY_PASSWORD
 from tests.deploy.test_memory import message
-from tests.e2e.mail import Accepted, Client, Sender
-from tests.image.webmail_client import WebmailClient
-from twinmail import smtp_credentials
-from twinmail.config import Config
-from twinmail.deploy import backup_server, compose
-from twinmail.deploy.backup_server import Plan, Request
-from twinmail.deploy.server_files import ServerPorts, ServerSecrets
-from twinmail.deploy.ssh import Machine
-from twinmail.local import accounts, pki, webmail
+from tests.e2e.mail import Accepted, Sender
+from twinmail.local import accounts, webmail
 from twinmail.local.state import LOOPBACK
-from twinmail.local.system import LocalSystem
 from twinmail.runtime.emulation import host_platform
-from twinmail.sync.budget import memory_limit
-from twinmail.webmail import Sender as WebmailSender
 
 PROJECT = f"twinmail-test-{os.getpid()}"
 SERVICES = {"dovecot", "syncer", "relay", "php", "web"}
-# They make things ready, and end.
-ENDED = ("volume", "placeholder")
 SMALL, LARGE = 120, 8
 """Messages of 40 KB, and of 38 MB: more than the syncer may have memory for."""
 SUBMITTED = (35_000_000, 10_000_000, 10_000_000)
@@ -64,140 +45,10 @@ submission = true
 """
 
 
-@dataclass
-class Backup:
-    """A server as `request` says, and the program that reads its folder."""
-
-    request: Request
-    folder: Path
-    program: Path
-    system: LocalSystem
-    ports: ServerPorts
-    tls: ssl.SSLContext
-    sender_password: str
-    machine: Machine
-
-    def compose(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [self.program, *arguments],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{arguments}: {done.stderr}\n{self.logs()}"
-        return done.stdout
-
-    def logs(self) -> str:
-        argv = [self.program, "logs", "--tail", "30", "--no-color"]
-        done = subprocess.run(argv, cwd=self.folder, capture_output=True, text=True, check=False)
-        return done.stdout
-
-    def plan(self) -> Plan:
-        return backup_server.plan(self.request, self.machine)
-
-    def deploy(self) -> tuple[str, ...]:
-        """One run; what it found to do."""
-        found = self.plan()
-        images = pushes(self.system.state)
-        backup_server.apply(self.request, found, self.machine, lambda: images, Silent(), lambda text: None)
-        return found.lines()
-
-    def containers(self) -> dict[str, dict]:
-        ids = self.compose("ps", "--all", "--quiet").split()
-        done = subprocess.run(["docker", "inspect", *ids], capture_output=True, check=True)
-        return {one["Config"]["Labels"]["com.docker.compose.service"]: one for one in json.loads(done.stdout)}
-
-    def mail(self) -> dict[str, str]:
-        """Digests of ann's messages, by GUID."""
-        with self.client() as client:
-            found = client.guids()
-            return {guid: hashlib.sha256(client.fetch(uid)).hexdigest() for guid, uid in found.items()}
-
-    def check_memory(self) -> None:
-        """Nothing has met its limit of memory, and each has the one that it should have."""
-        for name, one in self.containers().items():
-            assert not one["State"]["OOMKilled"], name
-            assert one["RestartCount"] == 0, name
-            if name in ENDED:
-                continue
-            octets = int(compose.MEMORY[name].removesuffix("m")) << 20
-            assert one["HostConfig"]["Memory"] == octets, name
-            group = Path(f"/proc/{one['State']['Pid']}/root/sys/fs/cgroup")
-            assert memory_limit(group) == octets, name
-            events = (group / "memory.events", group / "memory/memory.oom_control")
-            (told,) = [path.read_text() for path in events if path.exists()]
-            assert "oom_kill 0" in told.splitlines(), name
-
-    def browser(self, address: str) -> WebmailClient:
-        """Somebody at *address* who has logged in to the webmail."""
-        found = WebmailClient(self.ports.web, self.system.state.tls / pki.CA, address)
-        page = found.log_in("ann", accounts.passwords(self.system.state)["ann"])
-        assert "task-mail" in page.text, f"{page.status_code}\n{self.logs()}"
-        return found
-
-    def client(self) -> Client:
-        password = accounts.passwords(self.system.state)["ann"]
-        return Client(LOOPBACK, self.ports.imaps, "ann", password, self.tls)
-
-
 @pytest.fixture(scope="module")
 def backup(tool: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backup]:
-    root = tmp_path_factory.mktemp("backup")
-    program = tool("docker-compose")
-    programs = root / "bin"
-    programs.mkdir()
-    engine = shutil.which("docker")
-    (programs / "docker").write_text(
-        f'#!/bin/sh\n[ "$1" != compose ] || {{ shift; exec {program} "$@"; }}\nexec {engine} "$@"\n'
-    )
-    (programs / "docker").chmod(0o755)
-    found = None
-    with cloud(root, TOML, "docker") as system:
-        try:
-            with run_host(root / "ssh", path=f"{programs}:{os.environ['PATH']}") as host:
-                found = _backup(root, system, program, Machine(host.name, host.ssh, sudo=False))
-                found.deploy()
-                yield found
-        finally:
-            if found is not None:
-                found.compose("down", "--volumes", "--timeout", "10")
-                for reference in found.request.references.values():
-                    # Somebody else may run the same image here.
-                    with suppress(docker.errors.APIError):
-                        docker.from_env().images.remove(reference)
-
-
-def _backup(root: Path, system: LocalSystem, program: Path, machine: Machine) -> Backup:
-    config = Config.parse(TOML)
-    around = surroundings(system)
-    ses = around.ses_of(config)
-    sender = root / "smtp.json"
-    smtp_credentials.ensure_webmail(system.session().client("iam"), config, sender, ses.host, ses.port)
-    credential = json.loads(sender.read_text())
-    known = ServerSecrets(
-        CREDENTIALS, RELAY_PASSWORD, CREDENTIALS, WebmailSender(credential["user"], credential["password"])
-    )
-    ports = ServerPorts(*free_ports(7))
-    folder = root / "server"
-    tls = root / "tls"
-    pki.ensure(system.state.tls, tls, (config.servers["backup"].host,))
-    request = Request(
-        root=ROOT,
-        config=config,
-        text=TOML,
-        server="backup",
-        secrets=known,
-        digests=digests(system.state),
-        folder=str(folder),
-        ports=ports,
-        surroundings=around,
-        tls=str(tls),
-        project=PROJECT,
-    )
-    subprocess.run(["chown", "-R", "1000:1000", tls], check=True)
-    context = pki.client_context(system.state.tls / pki.CA)
-    return Backup(request, folder, program, system, ports, context, credential["password"], machine)
+    with run_backup(tool, tmp_path_factory.mktemp("backup"), TOML, PROJECT) as found:
+        yield found
 
 
 def test_all_are_up_and_the_file_is_clean(backup: Backup) -> None:
