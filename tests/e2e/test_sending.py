@@ -338,7 +338,13 @@ def status(commands: Commands) -> dict[str, Any]:
     return found
 
 
-def test_status_shows_every_part_and_works_while_one_is_down(running: Running, commands: Commands) -> None:
+def test_status_shows_every_part_and_works_while_one_is_down(
+    running: Running, commands: Commands, ann: dict[str, Any]
+) -> None:
+    with connect(running, ann) as client:
+        nowhere = "bounce@simulator.amazonses.com"
+        send(client, letter("ann@example.org", nowhere), "ann@example.org", nowhere)
+    poll(lambda: status(commands)["sending"]["bounces"] or None, "bounce in the status")
     result = commands.run("status")
     for part in (*SERVERS, "twinmail-primary", "twinmail-dead-letters", running.system.endpoint):
         assert part in result.stdout, result.stdout + result.stderr
