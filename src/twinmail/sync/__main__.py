@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from twinmail.sync.filter_notices import FilterNotices
 from twinmail.sync.health import Health
 from twinmail.sync.indexing import IndexingChore
 from twinmail.sync.junk import JunkLook, JunkMemory
-from twinmail.sync.log import Log
+from twinmail.sync.log import Log, step_clock
 from twinmail.sync.quota import QuotaChore
 from twinmail.sync.s3 import S3Source
 from twinmail.sync.sent import SentPull, SentSettle
@@ -35,7 +36,7 @@ from twinmail.sync.sessions import Sessions
 from twinmail.sync.settings import SettingsLook, SettingsPull, SharedSettings
 from twinmail.sync.sqs import SqsQueue
 from twinmail.sync.state_store import S3StateStore
-from twinmail.sync.steps import Crash, no_checkpoint
+from twinmail.sync.steps import Checkpoint, Crash, Slow, no_checkpoint
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
         "--poll-seconds", type=float, default=60.0, help="between listings (default: %(default)s)"
     )
     options.add_argument("--crash-at", default="", help=argparse.SUPPRESS)
+    options.add_argument("--slow", type=float, default=0.0, help=argparse.SUPPRESS)
+    options.add_argument("--clock-offset", type=float, default=0.0, help=argparse.SUPPRESS)
     return options
 
 
@@ -75,6 +78,7 @@ def main(arguments: Sequence[str], log: Log) -> int:
         raise PermanentError(f"--server {told.server}: expected one of {known}, as in {told.config}")
     if told.no_push and told.no_poll:
         raise PermanentError("--no-push and --no-poll together leave nothing to do; give one of them")
+    step_clock(timedelta(seconds=told.clock_offset))
     # Maildirs are private, and so is everything else that is written here.
     os.umask(0o077)
     options = Options(
@@ -83,7 +87,7 @@ def main(arguments: Sequence[str], log: Log) -> int:
         state=told.state,
         poll=not told.no_poll,
         poll_seconds=told.poll_seconds,
-        checkpoint=Crash.parse(told.crash_at) if told.crash_at else no_checkpoint,
+        checkpoint=_checkpoint(told),
     )
     aws = Aws(config.region)
     source = S3Source(config.bucket, aws)
@@ -142,6 +146,13 @@ def main(arguments: Sequence[str], log: Log) -> int:
         return service.run()
     finally:
         health.close()
+
+
+def _checkpoint(told: argparse.Namespace) -> Checkpoint:
+    """What happens after each step: nothing, but in a test of crashes or of slow disks."""
+    if told.crash_at:
+        return Crash.parse(told.crash_at)
+    return Slow(told.slow) if told.slow else no_checkpoint
 
 
 def _certificate(

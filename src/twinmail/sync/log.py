@@ -3,13 +3,21 @@
 import json
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import IO
+
+_offset = timedelta()
 
 
 def utc_now() -> datetime:
     """The time, aware and in UTC."""
-    return datetime.now(UTC)
+    return datetime.now(UTC) + _offset
+
+
+def step_clock(offset: timedelta) -> None:
+    """Have `utc_now` be wrong by *offset*, as a machine's clock may be; only for tests of that."""
+    global _offset
+    _offset = offset
 
 
 class Log:

@@ -7,6 +7,7 @@ that a crash between any two steps loses nothing and delivers nothing twice.
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 
 from twinmail.errors import PermanentError
@@ -60,3 +61,16 @@ class Crash:
                 os.kill(os.getpid(), signal.SIGKILL)
                 # The signal may reach another thread first; nothing may happen after this step.
                 signal.pause()
+
+
+class Slow:
+    """Pause at each durable step, as a disk does that is worn out or shared; only for tests of that."""
+
+    _WRITES = frozenset({"staged", "settled", "journaled", "recorded"})
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __call__(self, step: str) -> None:
+        if step in self._WRITES:
+            time.sleep(self._seconds)

@@ -6,6 +6,7 @@
  */
 
 require_once __DIR__ . '/lib/attempts.php';
+require_once __DIR__ . '/lib/first_login.php';
 require_once __DIR__ . '/lib/owners.php';
 require_once __DIR__ . '/lib/identities.php';
 require_once __DIR__ . '/lib/policy.php';
@@ -16,6 +17,8 @@ class twinmail extends rcube_plugin
     private const ATTEMPTS = '/var/lib/twinmail/logins';
 
     private twinmail_attempts $attempts;
+    /** Kept until the request ends. */
+    private ?twinmail_first_login $first_login = null;
     private twinmail_policy $policy;
     private bool $refused = false;
 
@@ -61,6 +64,10 @@ class twinmail extends rcube_plugin
             $minutes = (string) ceil($seconds / 60);
             $text = $this->gettext(['name' => 'toomanyattempts', 'vars' => ['minutes' => $minutes]]);
             return ['abort' => true, 'error' => $text] + $args;
+        }
+        if ($this->owners()->knows($mailbox)) {
+            $this->first_login = new twinmail_first_login(self::ATTEMPTS, rcmail::get_instance()->get_dbh());
+            $this->first_login->take_turn($mailbox);
         }
         return ['user' => $mailbox] + $args;
     }

@@ -1,0 +1,300 @@
+"""One chaos run: the system with its proxies, mail while faults come and go, the drain, and the verdict."""
+
+import json
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from twinmail import layout
+from twinmail.chaos import cloud_faults
+from twinmail.chaos.fault import Fault
+from twinmail.chaos.letters import CONFIG, Letter
+from twinmail.chaos.proxy import Proxy
+from twinmail.chaos.schedule import Window, schedule
+from twinmail.chaos.server_faults import Servers
+from twinmail.chaos.traffic import Batch, Heard, Traffic
+from twinmail.chaos.verdict import Verdict, missing, verdict
+from twinmail.errors import TwinmailError
+from twinmail.layout import ManifestKey
+from twinmail.local.state import LOOPBACK, State
+from twinmail.local.system import LocalSystem
+from twinmail.runtime.interface import Runtime
+
+Say = Callable[[str], None]
+
+LEAST_SECONDS, MOST_SECONDS = 2.0, 8.0
+"""How long a window is open: until its messages are accepted, within these."""
+
+_DRAIN_SECONDS = 180.0
+_ACCEPTED_SECONDS = 300.0
+_TURN_SECONDS = 5.0
+_LOOKS = 12
+# Of the reconciler's listing, which sees a part of the bucket in each turn.
+_TURNS_OF_A_DAY = 96
+_QUARTER = timedelta(minutes=15)
+# A message arrives twice with a notice that comes late; shorter than in production, so that a run ends.
+_ARRIVALS = {"DelaySeconds": "20", "VisibilityTimeout": "60"}
+_VOLUME_MB, _VOLUME_KB_A_MESSAGE = 64, 80
+
+
+@dataclass
+class Result:
+    """What a run came to.
+
+    Attributes:
+        sent: messages accepted with 250.
+        faults: how often each took effect.
+        windows: how often each was there.
+        seconds: from the first message to the last of them delivered.
+    """
+
+    seed: int
+    sent: int
+    verdict: Verdict
+    faults: Mapping[str, int]
+    windows: Mapping[str, int]
+    heard: Mapping[str, int]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """One object for scripts."""
+        return {
+            "sent": self.sent,
+            "lost": len(self.verdict.lost),
+            "duplicated": len(self.verdict.duplicated),
+            "changed": len(self.verdict.changed),
+            "unasked": len(self.verdict.unasked),
+            "seed": self.seed,
+            "faults": dict(self.faults),
+            "windows": dict(self.windows),
+            "attempts": dict(self.heard),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+@dataclass
+class Run:
+    """A system in *folder*, to be sent messages while faults come and go.
+
+    Attributes:
+        endpoint, proxies, seed: see `twinmail.chaos.cloud_faults.System`.
+    """
+
+    folder: Path
+    images: State
+    runtime: Runtime
+    platform: str
+    messages: int
+    seed: int
+    say: Say
+    proxies: dict[str, Proxy] = field(default_factory=dict)
+    _volumes: dict[str, Path] = field(default_factory=dict)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def endpoint(self) -> str:
+        """LocalStack itself."""
+        return self.system.endpoint
+
+    def __enter__(self) -> "Run":
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def faults(self) -> dict[str, Fault]:
+        """Every fault that this machine can have, by name."""
+        found: list[Fault] = [*cloud_faults.faults(self), *Servers(self.system, self._volumes).faults()]
+        return {one.name: one for one in found}
+
+    def run(self, names: Sequence[str]) -> Result:
+        """Send all messages while the faults *names* come and go; drain; compare.
+
+        Raises:
+            KeyError: this machine cannot have one of them.
+            TwinmailError: the system could not be healed.
+        """
+        faults = self.faults()
+        chosen = {name: faults[name] for name in names}
+        plan = schedule(sorted(names), self.messages, self.seed)
+        traffic = Traffic(LOOPBACK, self.system.ports["edge"])
+        began = time.monotonic()
+        try:
+            batches = [
+                self._window(one, number, len(plan), chosen, traffic) for number, one in enumerate(plan)
+            ]
+            self._until(lambda: all(one.done for one in batches), _ACCEPTED_SECONDS, "accepting")
+        finally:
+            traffic.close()
+            self._heal(chosen.values())
+        self.say("drain")
+        self._drain(traffic)
+        found = verdict(traffic.attempts, self._mail)
+        counts = traffic.counts()
+        return Result(
+            seed=self.seed,
+            sent=counts[Heard.ACCEPTED],
+            verdict=found,
+            faults={name: one.happened for name, one in chosen.items()},
+            windows={name: sum(name in one.faults for one in plan) for name in chosen},
+            heard={one.value: count for one, count in counts.items()},
+            seconds=time.monotonic() - began,
+        )
+
+    # The system
+
+    def _start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "twinmail.toml"
+        config.write_text(CONFIG.replace("PLATFORM", self.platform))
+        state = State(root=self.folder / "local", images=self.images.images, layers=self.images.layers)
+        self.system = LocalSystem(
+            state,
+            config,
+            self.runtime,
+            self.platform,
+            ephemeral_ports=True,
+            syncer_options=("--poll-seconds", "2"),
+        )
+        port = self.system.ports["localstack"]
+        for name in (cloud_faults.FUNCTION, "edge", *(f"{one}-syncer" for one in self.system.config.servers)):
+            self.proxies[name] = Proxy(port, self.seed).start()
+            self._stack.callback(self.proxies[name].stop)
+        function = self.proxies[cloud_faults.FUNCTION].url
+        self.system.localstack_options = (*cloud_faults.OPTIONS, "--function-endpoint", function)
+        self.system.endpoints = {
+            name: one.url for name, one in self.proxies.items() if name != cloud_faults.FUNCTION
+        }
+        self._make_volume("backup")
+        self._stack.callback(self.system.stop)
+        self.system.start()
+        sqs = self.system.session().client("sqs")
+        url = sqs.get_queue_url(QueueName=self.system.config.arrivals_queue)["QueueUrl"]
+        sqs.set_queue_attributes(QueueUrl=url, Attributes=_ARRIVALS)
+
+    def _make_volume(self, server: str) -> None:
+        """A small file system for the Maildirs of *server*, if we may make one."""
+        path = self.system.state.maildirs(server)
+        path.mkdir(parents=True, exist_ok=True)
+        size = _VOLUME_MB + self.messages * _VOLUME_KB_A_MESSAGE // 1024
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "twinmail-chaos", str(path)]
+        if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+            self.say(
+                "no file system of its own can be made here (root may): no fault of volumes but slow ones"
+            )
+            return
+        self._stack.callback(subprocess.run, ["umount", "-l", str(path)], check=False)
+        self._volumes[server] = path
+
+    @property
+    def _mail(self) -> dict[str, Path]:
+        return {name: self.system.state.maildirs(name) for name in self.system.config.servers}
+
+    # Mail and faults
+
+    def _window(
+        self, window: Window, number: int, many: int, faults: Mapping[str, Fault], traffic: Traffic
+    ) -> Batch:
+        counts = traffic.counts()
+        self.say(
+            f"window {number + 1} of {many}: {', '.join(window.faults) or 'no fault'}; "
+            f"{counts[Heard.ACCEPTED]} of {self.messages} accepted"
+        )
+        for name in window.faults:
+            self._try(faults[name].begin, name)
+        began = time.monotonic()
+        batch = traffic.send(Letter.of(self.seed, one) for one in range(window.first, window.last))
+        least = began + LEAST_SECONDS * (0.5 + random.Random(f"{self.seed}/{number}").random())
+        while time.monotonic() < least or (not batch.done and time.monotonic() < began + MOST_SECONDS):
+            time.sleep(0.05)
+        for name in window.faults:
+            self._try(faults[name].end, name)
+        return batch
+
+    def _try(self, act: Callable[[], None], name: str) -> None:
+        """What cannot be brought about, or healed now, is said; at the end it must be."""
+        try:
+            act()
+        except TwinmailError as error:
+            self.say(f"{name}: {error}")
+
+    def _heal(self, faults: Iterable[Fault]) -> None:
+        for one in faults:
+            with suppress(TwinmailError):
+                one.end()
+        for proxy in self.proxies.values():
+            proxy.mend()
+        for name in self.system.ended():
+            self.system.restart(name)
+        for server in self.system.config.servers:
+            self.system.wait_for_dovecot(server)
+            self.system.wait_for_syncer(server)
+
+    # The drain
+
+    def _drain(self, traffic: Traffic) -> None:
+        """Have the reconciler bring what was missed, and wait until nothing more comes."""
+        accepted = {one.ses_id for one in traffic.attempts if one.heard is Heard.ACCEPTED}
+        # What waits in the queue of arrivals first; then, once, the whole bucket as in a day of turns.
+        for times in (*(1 for _ in range(_LOOKS)), _TURNS_OF_A_DAY, 1):
+            left = accepted - self._in_log()
+            if not left:
+                break
+            self.say(f"drain: {len(left)} messages are not in the log yet")
+            for number in range(times):
+                self._turn(datetime.now(UTC) + number * _QUARTER)
+            time.sleep(_TURN_SECONDS)
+        self._until(lambda: not missing(traffic.attempts, self._mail), _DRAIN_SECONDS, "drain: delivering")
+        self._until(self._quiet, _DRAIN_SECONDS, "drain: settling")
+
+    def _turn(self, at: datetime) -> None:
+        """A turn of the reconciler, as its schedule starts one."""
+        event = {
+            "source": "aws.events",
+            "detail-type": "Scheduled Event",
+            "time": at.isoformat(),
+            "detail": {},
+        }
+        function = self.system.config.function
+        self.system.session().client("lambda").invoke(
+            FunctionName=function, Payload=json.dumps(event).encode()
+        )
+
+    def _in_log(self) -> set[str]:
+        pages = self.system.session().client("s3").get_paginator("list_objects_v2")
+        return {
+            ManifestKey.parse(one["Key"]).ses_id
+            for page in pages.paginate(Bucket=self.system.config.bucket, Prefix=layout.MANIFEST)
+            for one in page.get("Contents", ())
+        }
+
+    def _quiet(self) -> bool:
+        """Whether no queue has anything, and no server is at anything."""
+        sqs = self.system.session().client("sqs")
+        for server in self.system.config.servers:
+            url = sqs.get_queue_url(QueueName=self.system.config.queue(server))["QueueUrl"]
+            names = ["ApproximateNumberOfMessages"]
+            if sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"][names[0]] != "0":
+                return False
+        return True
+
+    def _until(self, done: Callable[[], bool], seconds: float, what: str) -> None:
+        """Wait; what is not done in time is found by the verdict."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > deadline:
+                self.say(f"{what}: not done in {seconds:.0f} s")
+                return
+            time.sleep(0.2)
