@@ -88,7 +88,7 @@ def test_roles_have_the_least_privilege(resources: dict[str, Any]) -> None:
             actions, target = {*_list(one["Action"])}, json.dumps(one["Resource"])
             assert "s3:DeleteObject" not in actions
             # Neither the log, nor the accounts, nor what SES reports: a server that was broken into is alone.
-            for forbidden in ("manifest/", "processed/", "state/*", "accounts", "sent", "feedback"):
+            for forbidden in ("manifest/", "processed/", "packs/", "state/*", "accounts", "sent", "feedback"):
                 assert "s3:PutObject" not in actions or forbidden not in target
         assert "incoming/" not in json.dumps(policy) and "quarantine/" not in json.dumps(policy)
 
@@ -101,7 +101,7 @@ def test_syncer_sends_from_our_domains_and_learns_what_is_not_there(resources: d
         assert senders == [f"*@{domain}" for domain in CONFIG.domains]
         # Without a prefix too: S3 answers 403 to a GET of nothing from who may not list.
         assert by_action["s3:ListBucket"]["Condition"] == {
-            "StringLikeIfExists": {"s3:prefix": ["manifest/*", "state/*"]}
+            "StringLikeIfExists": {"s3:prefix": ["manifest/*", "packs/*", "state/*"]}
         }
 
 
@@ -146,6 +146,26 @@ def test_names_are_those_of_the_configuration(resources: dict[str, Any]) -> None
         assert f'"{name}"' in text
     assert resources["ConfigurationSet"]["Properties"]["Name"] == {"Ref": "Prefix"}
     assert CONFIG.configuration_set == CONFIG.stack
+
+
+def test_compactor_may_write_packs_and_tag_and_nothing_else(resources: dict[str, Any]) -> None:
+    (policy,) = resources["CompactorRole"]["Properties"]["Policies"]
+    may = {
+        (action, resource["Fn::Sub"].partition("${BucketName}")[2])
+        for one in policy["PolicyDocument"]["Statement"]
+        for action in _list(one["Action"])
+        if action.startswith("s3:")
+        for resource in (one["Resource"] if isinstance(one["Resource"], list) else [one["Resource"]])
+    }
+    kept = ("/manifest/*", "/processed/*", "/quarantine/*")
+    assert may == {
+        ("s3:ListBucket", ""),
+        *(("s3:GetObject", one) for one in (*kept, "/packs/*")),
+        ("s3:PutObject", "/packs/*"),
+        *(("s3:PutObjectTagging", one) for one in kept),
+    }
+    (tags,) = [one for one in policy["PolicyDocument"]["Statement"] if one["Action"] == "s3:PutObjectTagging"]
+    assert tags["Condition"] == {"StringLikeIfExists": {"s3:RequestObjectTag/packed": "true"}}
 
 
 def test_function_may_record_what_was_sent_and_no_other_state(resources: dict[str, Any]) -> None:
