@@ -88,6 +88,9 @@ class Acceptance:
             rule_set = await self._rules.current()
         except UNAVAILABLE as error:
             raise NotAccepted("the receipt rules cannot be read") from error
+        if not rule_set.rules:
+            # There was one when its recipients were taken: LocalStack has been started anew since.
+            raise NotAccepted("no receipt rule set is active")
         steps = rule_set.plan(reception.rcpt_to)
         loop = asyncio.get_running_loop()
         scanned = rule_set.scans(reception.rcpt_to)

@@ -49,10 +49,15 @@ class Inbound:
         if len(envelope.rcpt_tos) >= RECIPIENT_LIMIT:
             return f"452 4.5.3 Too many recipients: at most {RECIPIENT_LIMIT}"
         try:
-            rules = (await self._rules.current()).matching(address)
+            rule_set = await self._rules.current()
         except UNAVAILABLE as error:
             log("rules unavailable", error=str(error))
             return "451 4.3.0 Temporary service failure"
+        if not rule_set.rules:
+            # A LocalStack that was started anew has none until the stack is deployed: nobody is unknown yet.
+            log("rules unavailable", error="no receipt rule set is active")
+            return "451 4.3.0 Temporary service failure"
+        rules = rule_set.matching(address)
         if not rules:
             log("recipient refused", recipient=address)
             return f"550 5.1.1 <{address}>: mailbox unavailable"

@@ -36,6 +36,19 @@ def test_nothing_is_accepted_without_an_active_rule(
     assert client.docmd("RCPT", "TO:<ann@example.org>")[0] == 550
 
 
+def test_without_any_rule_nobody_is_unknown_yet(account: Account, client: Client, activate: Activate) -> None:
+    activate(rule("all", ["example.org"], [account.store()]))
+    client.docmd("MAIL", "FROM:<sender@example.com>")
+    assert client.docmd("RCPT", "TO:<ann@example.org>")[0] == 250
+    # As in a cloud that was started anew, and has no stack yet.
+    account.ses.set_active_receipt_rule_set()
+    poll(lambda: True if client.docmd("RCPT", "TO:<ann@example.org>")[0] == 451 else None, "no rules")
+    # There was a rule when this recipient was taken.
+    client.docmd("DATA")
+    client.send(b"Subject: x\r\n\r\n.\r\n")
+    assert client.getreply()[0] == 451
+
+
 def test_oversize_is_refused_when_declared_and_when_not(
     account: Account, client: Client, activate: Activate
 ) -> None:
