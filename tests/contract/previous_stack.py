@@ -1,11 +1,12 @@
 """The stack as an earlier commit made it: what an upgrade starts from.
 
-A clone may have no history, so the rendered template is a file, ``stack-previous.json``. Write it anew, from the
-commit of a release, when that release is what people have:
-``.venv/bin/python -m tests.contract.previous_stack COMMIT``.
+A clone may have no history, so the rendered template is a file, ``stack-previous.json``. It is of the newest release,
+and until there is one, not many changes of the template old. Write it anew when a release
+is written into ``CHANGELOG.md``: ``.venv/bin/python -m tests.contract.previous_stack HEAD``.
 """
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).with_name("stack-previous.json")
+ROOT = Path(__file__).resolve().parents[2]
+BEHIND = 8
+"""Changes of the template since then, at most, while nothing is released."""
+
+_RELEASE = re.compile(r"^## v?([0-9]\S*)", re.MULTILINE)
 
 # With nothing that a later version has added.
 TOML = """
@@ -51,10 +57,12 @@ class Previous:
 
     Attributes:
         commit: which made it.
+        release: the newest one at that time; empty if there was none.
         parameters: values by name; that of ``CodeKey`` is none that exists.
     """
 
     commit: str
+    release: str
     template: dict[str, Any]
     parameters: dict[str, str]
 
@@ -62,6 +70,22 @@ class Previous:
 def load() -> Previous:
     """The stack that is kept here."""
     return Previous(**json.loads(FILE.read_text("utf-8")))
+
+
+def released(changelog: str) -> str:
+    """The newest release that *changelog* tells of; empty if there is none."""
+    found = _RELEASE.search(changelog)
+    return found[1] if found else ""
+
+
+def behind(commit: str) -> int | None:
+    """How often the template has changed since *commit*; None where the history does not go back to it."""
+    count = ["git", "rev-list", "--count", f"{commit}..HEAD", "--", "lambda/stack.yaml"]
+    try:
+        done = subprocess.run(count, cwd=ROOT, capture_output=True, check=False)
+    except OSError:
+        return None
+    return None if done.returncode else int(done.stdout)
 
 
 def _git(*arguments: str, **options: Any) -> bytes:
@@ -80,7 +104,9 @@ def write(revision: str) -> None:
             check=True,
             capture_output=True,
         )
-    found = {"commit": commit, **json.loads(answer.stdout)}
+    # Of these sources: a release is written there in the very commit that keeps its stack.
+    release = released((ROOT / "CHANGELOG.md").read_text("utf-8"))
+    found = {"commit": commit, "release": release, **json.loads(answer.stdout)}
     FILE.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
