@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -141,6 +142,20 @@ class Log:
             assert self.store.body(key) == body
 
 
+@contextmanager
+def empty_log(store: Store) -> Iterator[Log]:
+    """The log of *store*, empty before the block and after it."""
+
+    def clear() -> None:
+        for prefix in ("processed/", "quarantine/", "manifest/", layout.PACKS):
+            for key in store.keys(prefix):
+                store.s3.delete_object(Bucket=store.config.bucket, Key=key)
+
+    clear()
+    yield Log(store)
+    clear()
+
+
 class CompactorContract:
     """Subclasses provide the fixture ``store``."""
 
@@ -150,11 +165,9 @@ class CompactorContract:
             yield
 
     @pytest.fixture
-    def log(self, store: Store) -> Log:
-        for prefix in ("processed/", "quarantine/", "manifest/", "packs/"):
-            for key in store.keys(prefix):
-                store.s3.delete_object(Bucket=store.config.bucket, Key=key)
-        return Log(store)
+    def log(self, store: Store) -> Iterator[Log]:
+        with empty_log(store) as log:
+            yield log
 
     def test_past_days_are_packed_and_tagged_and_stay(self, log: Log) -> None:
         for number in range(12):

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.compactor_contract import NOW, CompactorContract, Log
+from tests.compactor_contract import NOW, CompactorContract, Log, empty_log
 from tests.contract.deployed import Deployed
 from tests.edge_process import poll
 from tests.log_contract import Store
-from twinmail import layout, metric
+from twinmail import metric
 from twinmail.packs.compactor import METRIC
 
 
@@ -45,10 +45,13 @@ def packed(deployed: Deployed) -> float:
 
 
 def test_function_packs_what_the_processor_wrote_and_counts_it(deployed: Deployed, store: Store) -> None:
-    for prefix in ("processed/", "quarantine/", "manifest/", layout.PACKS):
-        for key in store.keys(prefix):
-            store.s3.delete_object(Bucket=store.config.bucket, Key=key)
-    log, before = Log(store), packed(deployed)
+    before = packed(deployed)
+    with empty_log(store) as log:
+        packs_what_was_written(deployed, store, log)
+    poll(lambda: True if packed(deployed) == before + 3 else None, "the metric")
+
+
+def packs_what_was_written(deployed: Deployed, store: Store, log: Log) -> None:
     receipts = [store.receive(verdicts={"virus": virus}) for virus in ("PASS", "FAIL", "PASS")]
     for receipt in receipts:
         store.processor().process(receipt)
@@ -62,7 +65,6 @@ def test_function_packs_what_the_processor_wrote_and_counts_it(deployed: Deploye
     for receipt in receipts:
         (entry,) = store.entries(receipt)
         assert found[entry.key] == store.body(entry.key)
-    poll(lambda: True if packed(deployed) == before + 3 else None, "the metric")
 
 
 def test_schedule_starts_the_compactor_each_night(deployed: Deployed) -> None:
