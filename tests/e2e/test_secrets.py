@@ -2,21 +2,34 @@
 
 import http.client
 import json
+import smtplib
 import socket
 import time
 from collections.abc import Callable
+from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
+from threading import Event, Thread
+
+import pytest
 
 from tests.e2e.conftest import SERVERS, Running
+from tests.e2e.mail import Accepted, Client
 from tests.image.webmail_client import WebmailClient
 from tests.secret_search import Secrets, kept_in, values
-from twinmail.local import webmail
+from twinmail.access_key import AccessKeys
+from twinmail.deploy import credentials, key_rotation
+from twinmail.deploy.key_rotation import NotInUse
+from twinmail.local import access_keys, webmail
 from twinmail.local.state import LOOPBACK
 from twinmail.runtime.interface import UID
+from twinmail.secret_store import SecretStore
 from twinmail.tasks import secrets
 from twinmail.tasks.place import Place
+from twinmail.webmail import SENDER
 
 SECONDS = 60.0
+LISTING, ERROR = "?_task=mail&_action=list&_mbox=INBOX", ',"error",'
 
 
 def served(running: Running, port: int) -> bytes:
@@ -64,6 +77,7 @@ def test_a_new_certificate_is_served_while_sessions_go_on(running: Running) -> N
 def test_a_new_des_key_ends_sessions_of_the_webmail_only(running: Running) -> None:
     browser = WebmailClient(running.system.ports["backup-webmail"], running.system.ca, "127.0.1.9")
     assert "task-mail" in browser.log_in("bob@example.org", running.passwords["bob"]).text
+    assert ERROR not in browser.ajax(LISTING)["exec"]
     path = webmail.folder(running.state, "backup") / "data" / "des_key"
     old = path.read_text()
     with running.client("backup", "bob") as client:
@@ -72,8 +86,126 @@ def test_a_new_des_key_ends_sessions_of_the_webmail_only(running: Running) -> No
     assert path.read_text() != old
     found = path.stat()
     assert found.st_mode & 0o777 == 0o600 and (found.st_uid == UID or running.state.root.owner() != "root")
+    # Its password cannot be read any more: who has it open reads an error, and logs in again (docs/secrets.md).
+    assert ERROR in browser.ajax(LISTING)["exec"]
     again = WebmailClient(running.system.ports["backup-webmail"], running.system.ca, "127.0.1.10")
     assert "task-mail" in again.log_in("bob@example.org", running.passwords["bob"]).text
+    assert ERROR not in again.ajax(LISTING)["exec"]
+
+
+class Flow:
+    """Mail that keeps coming to bob, until the end of the block."""
+
+    def __init__(self, running: Running) -> None:
+        self.accepted: list[Accepted] = []
+        self._running, self._end = running, Event()
+        self._thread = Thread(target=self._send)
+
+    def _send(self) -> None:
+        while not self._end.is_set():
+            text = b"Subject: flow %d\r\n\r\nHello\r\n" % len(self.accepted)
+            self.accepted.append(self._running.sender.send(text, ["bob@example.org"]))
+            self._end.wait(0.2)
+
+    def __enter__(self) -> "Flow":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def more(self) -> None:
+        """Wait until one more has come in on both servers."""
+        before = len(self.accepted)
+        wait_for(lambda: len(self.accepted) > before)
+        self._running.assert_once("bob", self.accepted[before])
+
+
+def test_syncers_get_new_keys_while_mail_flows(running: Running, tmp_path: Path) -> None:
+    iam, store, system = running.system.session().client("iam"), SecretStore(tmp_path), running.system
+    owners = [one for one in key_rotation.owners(system.config, "syncer") if "syncer/" in one.secret]
+    assert len(owners) == len(SERVERS)
+
+    def file(user: str) -> Path:
+        return running.state.root / access_keys.KEYS / user / access_keys.CREDENTIALS
+
+    with Flow(running) as flow:
+        for owner in owners:
+            store.put(owner.secret, file(owner.user).read_bytes())
+            assert key_rotation.begin(iam, store, owner)
+        # Both keys are good; nobody has the new ones yet.
+        flow.more()
+        for owner, server in zip(owners, SERVERS, strict=True):
+            with pytest.raises(NotInUse):
+                key_rotation.finish(iam, store, owner)
+            new = store.get(owner.secret)
+            assert new is not None
+            file(owner.user).write_bytes(new)
+            system.restart(f"{server}-syncer")
+        flow.more()
+        for owner in owners:
+            (old,) = key_rotation.finish(iam, store, owner)
+            assert [one.id for one in AccessKeys(iam, owner.user).listed()] == [
+                key_rotation.key_id(store.get(owner.secret))
+            ]
+            assert old not in file(owner.user).read_text()
+        flow.more()
+    for one in flow.accepted:
+        running.assert_once("bob", one)
+
+
+def test_the_webmail_sends_with_the_old_password_and_the_new_one_until_the_old_one_goes(
+    running: Running, tmp_path: Path
+) -> None:
+    iam, store, system = running.system.session().client("iam"), SecretStore(tmp_path), running.system
+    (owner,) = (one for one in credentials.every(system.config) if one.secret == "smtp/webmail")
+    path = webmail.folder(running.state, "backup") / "php-etc" / "smtp.json"
+    kept = json.loads(path.read_bytes())
+    store.put(owner.secret, json.dumps({"user": kept["user"], "password": kept["password"]}).encode())
+
+    def send(secret: bytes, subject: str) -> None:
+        message = EmailMessage()
+        message["From"], message["To"], message["Subject"] = "ann@example.org", "bob@example.org", subject
+        message.set_content("Hello\n")
+        login = json.loads(secret)
+        with smtplib.SMTP_SSL("localhost", system.ports["submissions"], context=running.tls) as client:
+            client.login(login["user"], login["password"])
+            client.sendmail("ann@example.org", ["bob@example.org"], message.as_bytes())
+
+    old = store.get(owner.secret)
+    assert old is not None and key_rotation.begin(iam, store, owner)
+    new = store.get(owner.secret)
+    assert new is not None and new != old
+    send(old, "by the old one")
+    send(new, "by the new one")
+    (gone,) = key_rotation.finish(iam, store, owner)
+    assert gone == json.loads(old)["user"]
+    with pytest.raises(smtplib.SMTPAuthenticationError):
+        send(old, "by nobody")
+    # The server gets it with its next deployment; PHP reads the file at each message.
+    text = json.dumps({**kept, **json.loads(new)}).encode()
+    for one in (path, running.state.root / SENDER):
+        one.write_bytes(text)
+    browser = WebmailClient(system.ports["backup-webmail"], system.ca, "127.0.1.12")
+    assert "task-mail" in browser.log_in("ann", running.passwords["ann"]).text
+    assert "Message sent successfully" in browser.send("ann@example.org", "bob@example.org", "by the webmail")
+    for server in SERVERS:
+        with running.client(server, "bob") as client:
+            for subject in ("by the old one", "by the new one", "by the webmail"):
+                wait_for(partial(arrived, client, subject))
+            assert not found(client, "by nobody")
+
+
+def arrived(client: Client, subject: str) -> bool:
+    return len(found(client, subject)) == 1
+
+
+def found(client: Client, subject: str) -> list[bytes]:
+    """UIDs of the messages with *subject*."""
+    client.imap.select("INBOX", readonly=True)
+    uids: list[bytes] = client.imap.uid("SEARCH", "SUBJECT", f'"{subject}"')[1][0].split()
+    return uids
 
 
 def secrets_of(running: Running) -> Secrets:
