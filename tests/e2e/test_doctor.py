@@ -3,13 +3,22 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.e2e.conftest import Running
+from tests.e2e.test_secrets import wait_for
 from tests.e2e.test_sending import Commands
-from twinmail.local.state import Claim
+from twinmail import durable_file
+from twinmail.certificate import validity
+from twinmail.local import pki
+from twinmail.local.state import LOOPBACK, Claim
+from twinmail.sync.certificate import serves
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +58,28 @@ def undone(ask: Callable[[], Any], undo: Callable[[], Any]) -> Any:
             undo()
 
     return run()
+
+
+def signed(running: Running, name: str, days: int) -> dict[str, bytes]:
+    """A certificate of the system's own authority for *name*, which ends in *days*."""
+    ca = x509.load_pem_x509_certificate((running.state.tls / pki.CA).read_bytes())
+    ca_key = serialization.load_pem_private_key((running.state.tls / pki.CA_KEY).read_bytes(), None)
+    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+    key, end = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC) + timedelta(days=days)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(ca.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(end - timedelta(days=90))
+        .not_valid_after(end)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return {pki.CERTIFICATE: certificate.public_bytes(pem), pki.KEY: secret}
 
 
 def breaks(running: Running) -> dict[str, tuple[str, Any, str]]:
@@ -105,6 +136,23 @@ def breaks(running: Running) -> dict[str, tuple[str, Any, str]]:
         running.system.start_syncer("backup")
         running.system.wait_for_syncer("backup")
 
+    def mend_dovecot() -> None:
+        running.system.start_dovecot("backup")
+        running.system.wait_for_dovecot("backup")
+
+    tls = running.state.settings("backup") / "tls"
+    port = running.system.ports["backup-imaps"]
+    good = {name: (tls / name).read_bytes() for name in (pki.CERTIFICATE, pki.KEY)}
+
+    def serve(files: dict[str, bytes]) -> None:
+        """Another certificate: a restarted Dovecot reads it at once, whatever the syncer thinks of it."""
+        for name in (pki.KEY, pki.CERTIFICATE):
+            durable_file.write(tls / name, files[name], mode=0o600)
+        running.system.runtime.prepare_volume(tls)
+        running.system.stop_container("backup-dovecot")
+        running.system.start_dovecot("backup")
+        wait_for(lambda: serves((LOOPBACK, port)) == validity.leaf(files[pki.CERTIFICATE]))
+
     statements = json.loads(attributes["Policy"])
     statements["Statement"][0]["Condition"] = {"ArnEquals": {"aws:SourceArn": "arn:aws:sns:x:1:other"}}
     return {
@@ -160,6 +208,21 @@ def breaks(running: Running) -> dict[str, tuple[str, Any, str]]:
             "servers",
             undone(lambda: running.system.stop_container("backup-syncer"), mend_syncer),
             "does not answer",
+        ),
+        "stopped port": (
+            "ports",
+            undone(lambda: running.system.stop_container("backup-dovecot"), mend_dovecot),
+            "Connection refused",
+        ),
+        "wrong name": (
+            "certificates",
+            undone(lambda: serve(signed(running, "other.example.com", 90)), lambda: serve(good)),
+            "certificate is not valid for",
+        ),
+        "expired": (
+            "certificates",
+            undone(lambda: serve(signed(running, "backup.example.org", -1)), lambda: serve(good)),
+            "certificate has expired",
         ),
     }
 
