@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes
+from threading import Barrier
 
 import pytest
 
-from tests.e2e.conftest import Running
+from tests.e2e.conftest import CROWD, Running
 from tests.image.webmail_client import WebmailClient
 
 SERVER = "backup"
@@ -69,6 +71,24 @@ def test_forged_sender_is_refused_and_nothing_goes_out(
     wait_for(running, "bob", "INBOX", marker)
     assert subjects(running, "bob", "INBOX", subject) == 1, "the marker's subject contains it"
     assert subjects(running, "ann", "Sent", subject) == 1
+
+
+def test_first_logins_at_the_same_instant_all_succeed(running: Running) -> None:
+    users = [user for user in CROWD[:3] for _ in range(4)]
+    port, start = running.system.ports[f"{SERVER}-webmail"], Barrier(len(users))
+
+    def log_in(number: int, user: str) -> tuple[int, bool]:
+        browser = WebmailClient(port, running.system.ca, f"127.0.4.{number + 1}")
+        browser.get()
+        start.wait(60)
+        fields = {"_task": "login", "_action": "login", "_timezone": "UTC", "_url": ""}
+        secret = running.passwords[user]
+        answer = browser.post("?_task=login", {**fields, "_user": user, "_pass": secret})
+        return answer.status_code, "task-mail" in answer.text
+
+    with ThreadPoolExecutor(len(users)) as pool:
+        done = [pool.submit(log_in, number, user) for number, user in enumerate(users)]
+        assert [one.result() for one in done] == [(200, True)] * len(users)
 
 
 def test_sending_on_unchanged_is_off(ann: WebmailClient) -> None:
