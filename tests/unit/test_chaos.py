@@ -8,6 +8,7 @@ import pytest
 
 from twinmail.chaos.catalogue import NAMES, SENTENCES, UnknownFault, names_of
 from twinmail.chaos.letters import CONFIG, LABEL, Letter
+from twinmail.chaos.mail_client import compare
 from twinmail.chaos.report import markdown
 from twinmail.chaos.run import Result
 from twinmail.chaos.schedule import LONELY, schedule
@@ -179,3 +180,20 @@ def test_report_has_the_seed_and_a_row_for_each_fault() -> None:
     assert "--messages 10 --seed 42" in text and "2026-11-23" in text and "| **lost** | **1** |" in text
     assert all(f"| `{name}` | {SENTENCES[name]} | 2 | 3 |" in text for name in NAMES)
     assert LABEL.decode() not in text
+
+
+def test_whatever_a_mail_client_sees_wrong_is_found() -> None:
+    made = attempts()
+    ours = [one for one in made if "ann" in one.letter.mailboxes and one.heard is Heard.ACCEPTED]
+    labels = [one.letter.label(one.number) for one in ours]
+    whole = [b"Received: by us\r\n" + one.letter.octets(one.number) for one in ours]
+    assert ours and compare("backup", "ann", made, labels, whole).clean
+    assert len(compare("backup", "ann", made, labels[1:], ()).lost) == 1
+    assert len(compare("backup", "ann", made, [*labels, labels[0]], ()).duplicated) == 1
+    assert len(compare("backup", "ann", made, labels, [whole[0] + b"x"]).changed) == 1
+    assert compare("backup", "ann", made, [*labels, "9.1"], ()).unasked == ("backup: ann: message 9.1",)
+
+
+def test_faults_without_effect_are_named() -> None:
+    result = Result(1, 1, Verdict(), {"s3-500": 0, "s3-503": 2}, {}, {}, 0.0)
+    assert result.idle == ("s3-500",)

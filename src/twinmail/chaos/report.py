@@ -20,11 +20,16 @@ def markdown(result: "Result", day: date) -> str:
     return f"""\
 # Faults, and what they did
 
-Written on {day} by `./inv chaos --messages {told["sent"]} --seed {result.seed} --report docs/fault-matrix.md`.
+Written on {day} by
 
-Two servers, LocalStack and the function run for real on one machine. Senders write by SMTP, and try again until
-they hear 250; meanwhile faults come and go, each alone first, then up to three at a time. In the end all is healed,
-the reconciler has its turns, and every file in every mailbox is compared with what was sent.
+```
+./inv chaos --messages {told["sent"]} --seed {result.seed} --report docs/fault-matrix.md
+```
+
+Two servers, LocalStack and the function run for real on one machine. Senders write by SMTP, and try again
+until they hear 250; meanwhile faults come and go, each alone first, then up to three at a time. In the end
+all is healed, the reconciler has its turns, and every file in every mailbox is compared with what was sent;
+then each mailbox is listed by IMAP, and some of its messages are fetched.
 
 | | |
 |---|---|
@@ -43,6 +48,6 @@ the reconciler has its turns, and every file in every mailbox is compared with w
 |---|---|---|---|
 {rows}
 
-Not in here: a machine that loses power between two writes (tests kill the syncer between any two of its steps), and
-the loss of SES or S3 themselves.
+Not in here: a machine that loses power between two writes (tests kill the syncer between any two of its
+steps), and the loss of SES or S3 themselves.
 """

@@ -12,17 +12,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from twinmail import layout
+from twinmail import imap, layout
 from twinmail.chaos import cloud_faults
 from twinmail.chaos.fault import Fault
 from twinmail.chaos.letters import CONFIG, Letter
+from twinmail.chaos.mail_client import seen
 from twinmail.chaos.proxy import Proxy
-from twinmail.chaos.schedule import Window, schedule
+from twinmail.chaos.schedule import RESTARTED, Window, schedule
 from twinmail.chaos.server_faults import Servers
 from twinmail.chaos.traffic import Batch, Heard, Traffic
 from twinmail.chaos.verdict import Verdict, missing, verdict
 from twinmail.errors import TwinmailError
 from twinmail.layout import ManifestKey
+from twinmail.local import pki
+from twinmail.local.accounts import passwords
 from twinmail.local.state import LOOPBACK, State
 from twinmail.local.system import LocalSystem
 from twinmail.runtime.interface import Runtime
@@ -41,6 +44,7 @@ _TURNS_OF_A_DAY = 96
 _QUARTER = timedelta(minutes=15)
 # A message arrives twice with a notice that comes late; shorter than in production, so that a run ends.
 _ARRIVALS = {"DelaySeconds": "20", "VisibilityTimeout": "60"}
+_WAITING = tuple(f"ApproximateNumberOfMessages{what}" for what in ("", "NotVisible", "Delayed"))
 _VOLUME_MB, _VOLUME_KB_A_MESSAGE = 64, 80
 
 
@@ -62,6 +66,11 @@ class Result:
     windows: Mapping[str, int]
     heard: Mapping[str, int]
     seconds: float
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Faults that never took effect: nothing is known of them."""
+        return tuple(sorted(name for name, count in self.faults.items() if not count))
 
     def to_json(self) -> dict[str, Any]:
         """One object for scripts."""
@@ -142,6 +151,8 @@ class Run:
         self.say("drain")
         self._drain(traffic)
         found = verdict(traffic.attempts, self._mail)
+        if found.clean:
+            found = seen(traffic.attempts, self._accounts(), self.seed)
         counts = traffic.counts()
         return Result(
             seed=self.seed,
@@ -180,6 +191,10 @@ class Run:
         self._make_volume("backup")
         self._stack.callback(self.system.stop)
         self.system.start()
+        self._hasten()
+
+    def _hasten(self) -> None:
+        """Let notices of arrivals come sooner: a LocalStack that is new has the queue as deployed."""
         sqs = self.system.session().client("sqs")
         url = sqs.get_queue_url(QueueName=self.system.config.arrivals_queue)["QueueUrl"]
         sqs.set_queue_attributes(QueueUrl=url, Attributes=_ARRIVALS)
@@ -198,6 +213,16 @@ class Run:
         self._stack.callback(subprocess.run, ["umount", "-l", str(path)], check=False)
         self._volumes[server] = path
 
+    def _accounts(self) -> dict[str, dict[str, imap.Account]]:
+        tls = pki.client_context(self.system.ca)
+        return {
+            server: {
+                name: imap.Account(LOOPBACK, self.system.ports[f"{server}-imaps"], name, secret, tls)
+                for name, secret in passwords(self.system.state).items()
+            }
+            for server in self.system.config.servers
+        }
+
     @property
     def _mail(self) -> dict[str, Path]:
         return {name: self.system.state.maildirs(name) for name in self.system.config.servers}
@@ -214,6 +239,8 @@ class Run:
         )
         for name in window.faults:
             self._try(faults[name].begin, name)
+        if RESTARTED in window.faults:
+            self._hasten()
         began = time.monotonic()
         batch = traffic.send(Letter.of(self.seed, one) for one in range(window.first, window.last))
         least = began + LEAST_SECONDS * (0.5 + random.Random(f"{self.seed}/{number}").random())
@@ -281,12 +308,15 @@ class Run:
         }
 
     def _quiet(self) -> bool:
-        """Whether no queue has anything, and no server is at anything."""
+        """Whether no queue has anything, after one more turn for notices that come late."""
         sqs = self.system.session().client("sqs")
-        for server in self.system.config.servers:
-            url = sqs.get_queue_url(QueueName=self.system.config.queue(server))["QueueUrl"]
-            names = ["ApproximateNumberOfMessages"]
-            if sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"][names[0]] != "0":
+        config = self.system.config
+        for queue in (config.arrivals_queue, *(config.queue(server) for server in config.servers)):
+            url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+            told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(_WAITING))["Attributes"]
+            if any(int(told[one]) for one in _WAITING):
+                if queue == config.arrivals_queue:
+                    self._turn(datetime.now(UTC))
                 return False
         return True
 

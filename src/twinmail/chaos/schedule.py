@@ -4,7 +4,9 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-LONELY = ("localstack-restarted",)
+RESTARTED = "localstack-restarted"
+
+LONELY = (RESTARTED,)
 """Faults that end what others do; each has a window of its own."""
 
 _TOGETHER = 3

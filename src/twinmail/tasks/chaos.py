@@ -88,8 +88,16 @@ def chaos(
         _print(result)
     if report:
         Path(report).write_text(markdown(result, datetime.now(UTC).date()), "utf-8")
+    again = f"repeat it with --messages {messages} --seed {seed} --faults {faults}"
     if not result.verdict.clean:
-        raise PermanentError("" if json_ else f"repeat it with --messages {messages} --seed {seed}")
+        raise PermanentError(again)
+    if result.sent < messages:
+        raise PermanentError(f"{messages - result.sent} messages were never accepted; {again}")
+    if result.idle:
+        raise PermanentError(
+            f"nothing is known of faults that never took effect: {', '.join(result.idle)}; "
+            "send more messages, or name fewer faults"
+        )
 
 
 class _Say:
