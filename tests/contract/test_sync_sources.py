@@ -1,9 +1,11 @@
 """What the syncer may rely on of the bucket and of the queue: in memory and in LocalStack alike."""
 
+import io
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,9 +13,13 @@ import pytest
 
 from tests.localstack_process import REGION, LocalStackProcess
 from tests.log_simulator import LogSimulator, QueueSimulator, moment
+from tests.packs_simulator import PacksSimulator
 from twinmail.layout import MANIFEST, manifest_key
 from twinmail.sync.aws import Aws, NoCredentials
+from twinmail.sync.log import Log
+from twinmail.sync.packed_source import PackedSource
 from twinmail.sync.s3 import PAGE, S3Source
+from twinmail.sync.s3_packs import S3Packs
 from twinmail.sync.source import ObjectMissing, Queue, QueueUnavailable, Source, SourceUnavailable
 from twinmail.sync.sqs import SqsQueue
 
@@ -47,15 +53,26 @@ def cloud(localstack: LocalStackProcess, monkeypatch: pytest.MonkeyPatch) -> Loc
     return localstack
 
 
-@pytest.fixture(params=["memory", "localstack"])
+@pytest.fixture(params=["memory", "localstack", "memory with packs", "localstack with packs"])
 def bucket(request: pytest.FixtureRequest) -> Bucket:
-    if request.param == "memory":
+    packed, log = "packs" in request.param, Log(io.StringIO())
+    if request.param.startswith("memory"):
         simulator = LogSimulator(page=PAGE)
-        return Bucket(simulator, simulator)
+        packs = PacksSimulator(simulator)
+        source = PackedSource(simulator, packs, log, clock=later) if packed else simulator
+        return Bucket(source, simulator)
     cloud: LocalStackProcess = request.getfixturevalue("cloud")
     client, name = cloud.client("s3"), f"sync-{uuid.uuid4().hex[:12]}"
     client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
-    return Bucket(S3Source(name, Aws(REGION)), RealObjects(client, name))
+    plain, objects = S3Source(name, Aws(REGION)), RealObjects(client, name)
+    if not packed:
+        return Bucket(plain, objects)
+    return Bucket(PackedSource(plain, S3Packs(name, Aws(REGION)), log, clock=later), objects)
+
+
+def later() -> datetime:
+    """A time at which what the tests write is old."""
+    return moment() + timedelta(days=60)
 
 
 def key(number: int) -> str:
@@ -117,6 +134,21 @@ class TestSource:
     def test_missing_object(self, bucket: Bucket, absent: str) -> None:
         with pytest.raises(ObjectMissing, match=rf"{absent}: there is no such object"):
             b"".join(bucket.source.read(absent))
+
+
+def test_ranges_of_a_pack(cloud: LocalStackProcess) -> None:
+    """What is beyond the end of the object is no outage: then the pack is short."""
+    client, name = cloud.client("s3"), f"sync-{uuid.uuid4().hex[:12]}"
+    client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    client.put_object(Bucket=name, Key="packs/x", Body=bytes(range(100)))
+    packs = S3Packs(name, Aws(REGION))
+    for start, end in ((0, 100), (10, 20), (90, 200), (99, 100), (100, 110), (150, 200)):
+        assert bytes(packs.read_range("packs/x", start, end)) == bytes(range(100))[start:end]
+    with pytest.raises(ObjectMissing, match="packs/y: there is no such object"):
+        packs.read_range("packs/y", 0, 10)
+    assert [one for page in packs.keys_after("packs/") for one in page] == ["packs/x"]
+    with pytest.raises(SourceUnavailable, match="NoSuchBucket"):
+        S3Packs("none", Aws(REGION)).read_range("packs/x", 0, 10)
 
 
 def test_missing_bucket_is_an_outage_and_over_when_it_is_there(cloud: LocalStackProcess) -> None:

@@ -28,8 +28,10 @@ from twinmail.sync.health import Health
 from twinmail.sync.indexing import IndexingChore
 from twinmail.sync.junk import JunkLook, JunkMemory
 from twinmail.sync.log import Log, step_clock
+from twinmail.sync.packed_source import PackedSource
 from twinmail.sync.quota import QuotaChore
 from twinmail.sync.s3 import S3Source
+from twinmail.sync.s3_packs import S3Packs
 from twinmail.sync.sent import SentPull, SentSettle
 from twinmail.sync.service import Options, Service
 from twinmail.sync.sessions import Sessions
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str], log: Log) -> int:
         checkpoint=_checkpoint(told),
     )
     aws = Aws(config.region)
-    source = S3Source(config.bucket, aws)
+    source = PackedSource(S3Source(config.bucket, aws), S3Packs(config.bucket, aws), log)
     sessions = Sessions(told.mail)
     ses = SesSending(aws.client("ses", SETTINGS))
     certificate = _certificate(told, config, ses, sessions, log) if told.tls else None

@@ -68,18 +68,19 @@ def bucket_is_gone(error: Exception) -> bool:
 
 
 class S3Source:
-    """The manifest and the messages in *bucket*."""
+    """The manifest and the messages in *bucket*; with another *prefix*, what is listed is under that."""
 
-    def __init__(self, bucket: str, aws: Aws) -> None:
+    def __init__(self, bucket: str, aws: Aws, prefix: str = MANIFEST) -> None:
         self.bucket = bucket
+        self._prefix = prefix
         self._aws = aws
         self._store = open_store(bucket, aws)
 
     def keys_after(self, offset: str) -> Iterator[list[str]]:
-        """Pages of manifest keys; see `twinmail.sync.source.Source`."""
+        """Pages of keys; see `twinmail.sync.source.Source`."""
         last = offset
         try:
-            for page in obstore.list(self._store, MANIFEST, offset=offset, chunk_size=PAGE):
+            for page in obstore.list(self._store, self._prefix, offset=offset, chunk_size=PAGE):
                 keys = sorted(one["path"] for one in page)
                 last = keys[-1] if keys else last
                 yield keys
@@ -96,7 +97,7 @@ class S3Source:
         try:
             client = self._aws.client("s3", settings)
             pages = client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=MANIFEST, StartAfter=offset
+                Bucket=self.bucket, Prefix=self._prefix, StartAfter=offset
             )
             for page in pages:
                 yield [one["Key"] for one in page.get("Contents", ())]
