@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -13,6 +14,7 @@ from twinmail.errors import TransientError
 from twinmail.rehearsal import needs, stage, step, story
 from twinmail.rehearsal.needs import CannotRehearse
 from twinmail.rehearsal.step import Outcome, Step, StepFailed
+from twinmail.rehearsal.story import STEPS, NotProven
 from twinmail.runtime.interface import RuntimeUnavailable
 from twinmail.tasks.rehearse import rehearse
 
@@ -185,3 +187,18 @@ def test_the_story_has_every_part() -> None:
     ]
     assert [one for one in names if one in order] == order
     assert {one.part for one in story.STEPS} == {"", *needs.PARTS}
+
+
+def test_other_images_than_the_pinned_ones_are_said_and_refused_if_only_those_will_do(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "digests.json").write_text("{}")
+    built = {"dovecot": {"linux/amd64": SimpleNamespace(manifest="sha256:12")}}
+    known: Any = SimpleNamespace(
+        root=tmp_path, images=("dovecot",), report=SimpleNamespace(images=built), pinned=False
+    )
+    assert STEPS[0].check(known) == "1 images for servers, not those of images/digests.json"
+    known.pinned = True
+    with pytest.raises(NotProven, match=r"dovecot for linux/amd64: missing, got manifest sha256:12"):
+        STEPS[0].check(known)
+    known.report.images = {}
+    assert STEPS[0].check(known) == "1 images for servers, those of images/digests.json"

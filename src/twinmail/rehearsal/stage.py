@@ -49,14 +49,18 @@ class Stage:
 
     Attributes:
         folder: for all files; emptied at the beginning.
+        pinned: whether only the images of ``images/digests.json`` will do.
         report: what was built, once it is.
         primary: None where it is left out.
         passwords: by user.
         sent: octets by the word that letters are found by, of mail to `USER`.
     """
 
-    def __init__(self, root: Path, folder: Path, build: Callable[[], BuildReport], say: Say) -> None:
+    def __init__(
+        self, root: Path, folder: Path, build: Callable[[], BuildReport], say: Say, pinned: bool = False
+    ) -> None:
         self.root = root
+        self.pinned = pinned
         self.folder = folder
         self.build = build
         self.say = say

@@ -42,6 +42,8 @@ def _build(stage: Stage) -> None:
 def _built(stage: Stage) -> str:
     assert stage.report is not None
     changed = Digests.load(stage.root).differences(stage.report)
+    if changed and stage.pinned:
+        raise NotProven("\n".join(changed))
     return f"{len(stage.images)} images for servers, " + (
         "not those of images/digests.json" if changed else "those of images/digests.json"
     )

@@ -23,13 +23,19 @@ CLEAN_UP = "clean-up"
     help={
         "without": "leave a part out: primary; may be given several times",
         "keep": "leave it running when the story ends, well or not, until Ctrl-C",
+        "pinned": "stop if the images are not those of images/digests.json",
         "state": "folder for everything of it, removed at the end (default: .twinmail/rehearsal)",
         "json": "print one JSON object instead of the table",
     },
     iterable=["without"],
 )
 def rehearse(
-    context: Any, without: list[str], keep: bool = False, state: str = "", json_: bool = False
+    context: Any,
+    without: list[str],
+    keep: bool = False,
+    pinned: bool = False,
+    state: str = "",
+    json_: bool = False,
 ) -> None:
     """Play the first day of a system here: deploy, people, mail, a server lost and made again."""
     # Ended by a service manager or a script it cleans up as by hand.
@@ -50,7 +56,7 @@ def rehearse(
     say = _Say()
     outcomes: list[Outcome] = []
     failure: StepFailed | None = None
-    stage = Stage(PROJECT, folder, _build, say)
+    stage = Stage(PROJECT, folder, _build, say, pinned)
     try:
         try:
             run(STEPS, stage, without, say, outcomes)
