@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import corpus
+from bench.table import Table
 from tests.image.dovecot import Dovecot
 from twinmail.basename import base_name, virtual_size
 from twinmail.errors import TransientError
@@ -38,6 +39,7 @@ SEARCHES = (
     ("two letters", "BODY", "en"),
 )
 _REPEATS = 5
+_MB = 1_000_000
 _ANSWER_SECONDS = 3600.0
 
 Say = Callable[[str], None]
@@ -93,6 +95,37 @@ class Result:
         for row, search in zip(document["searches"], self.searches, strict=True):
             row["ratio"] = round(search.ratio, 1)
         return document
+
+    def tables(self) -> tuple[Table, ...]:
+        """For people."""
+        rate = self.messages / self.index_seconds
+        rows = tuple(
+            (
+                one.name,
+                f"{one.found:,}",
+                f"{one.with_index:.3f}",
+                f"{one.longest:.3f}",
+                f"{one.without_index:.1f}",
+                f"{one.ratio:,.0f}",
+            )
+            for one in self.searches
+        )
+        others = (
+            ("index made", f"{self.index_seconds:,.0f} s, {rate:.0f} messages a second"),
+            (
+                "index on disk",
+                f"{self.index_octets / _MB:,.0f} MB, {self.merged_octets / _MB:,.0f} MB merged",
+            ),
+            ("memory of the indexer", f"{self.indexer_octets / _MB:.0f} MB"),
+            (
+                "memory of a session",
+                f"{self.imap_octets / _MB:.0f} MB, {self.imap_without_octets / _MB:.0f} MB without the index",
+            ),
+            ("a message just came", f"found in {self.new_seconds:.3f} s, not indexed before"),
+        )
+        title = f"search over {self.messages:,} messages, {self.octets / _MB:,.0f} MB"
+        heads = ("searched for", "found", "with index, s", "at most", "without", "ratio")
+        return (Table(title, heads, rows), Table("the index", ("what", "figure"), others))
 
 
 def measure(runtime: Runtime, layout: Path, folder: Path, messages: int, say: Say) -> Result:

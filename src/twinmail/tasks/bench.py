@@ -2,90 +2,153 @@
 
 import json
 import shutil
+import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twinmail.errors import PermanentError
 from twinmail.tasks.command import command
 from twinmail.tasks.config import PROJECT
 
 if TYPE_CHECKING:
-    from bench.search import Result
+    from collections.abc import Iterator
 
-NAMES = ("search",)
-_MB = 1_000_000
+    from bench.table import Table
+    from twinmail.runtime.interface import Runtime
+
+FOLDER = PROJECT / ".twinmail" / "bench"
+
+
+class Result(Protocol):
+    """What a benchmark came to."""
+
+    def to_json(self) -> dict[str, Any]:
+        """One object for scripts."""
+
+    def tables(self) -> "tuple[Table, ...]":
+        """For people."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says."""
+
+    messages: int
+    runtime: str
 
 
 @command(
     positional=["name"],
     help={
-        "name": f"what to measure: {', '.join(NAMES)}",
-        "messages": "how many messages the mailbox has",
-        "runtime": "docker or namespace (default: Docker where an engine answers)",
+        "name": "what to measure: search, lambda, idle",
+        "messages": "how many messages the mailbox of search has",
+        "runtime": "docker or namespace, for search (default: Docker where an engine answers)",
+        "report": "write the result into docs/benchmarks.md too",
         "json": "print one JSON object",
     },
+    auto_shortflags=False,
 )
-def bench(context: Any, name: str, messages: int = 50_000, runtime: str = "", json_: bool = False) -> None:
-    """Measure searches: ./inv bench search. 50,000 messages take half an hour and 4 GB of disk."""
-    if name not in NAMES:
-        raise PermanentError(f"unknown benchmark {name!r}; known: {', '.join(NAMES)}")
+def bench(
+    context: Any,
+    name: str,
+    messages: int = 50_000,
+    runtime: str = "",
+    report: bool = False,
+    json_: bool = False,
+) -> None:
+    """Measure: ./inv bench search (half an hour and 4 GB), lambda (5 minutes), idle (2 minutes)."""
+    if name not in BENCHMARKS:
+        raise PermanentError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
     if not 1000 <= messages <= 1_000_000:
         raise PermanentError(f"--messages: expected 1000 to 1000000, got {messages}")
+    # Ended by a service manager or a script it cleans up as by hand.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        result = BENCHMARKS[name](Asked(messages, runtime))
+    finally:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+    if json_:
+        print(json.dumps(result.to_json()))
+    else:
+        _print(result)
+    if report:
+        _write(name, f"./inv bench {name}", result)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _search(asked: Asked) -> Result:
     from bench.search import measure
     from twinmail.runtime.emulation import host_platform
-    from twinmail.runtime.select import choose
     from twinmail.tasks.build import images
 
     images(["dovecot"], (host_platform(),), False)
-    folder = PROJECT / ".twinmail" / "bench"
-    chosen = choose(runtime or None, folder / "runtime", PROJECT / ".twinmail" / "layers")
-    chosen.remove_leftovers()
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    try:
+    with _runtime(asked.runtime) as chosen:
         layout = PROJECT / ".twinmail" / "images" / "dovecot"
-        result = measure(chosen, layout, folder / "search", messages, say)
+        return measure(chosen, layout, FOLDER / "search", asked.messages, _say)
+
+
+def _lambda(asked: Asked) -> Result:
+    from bench.function import measure
+
+    return measure(_say)
+
+
+def _idle(asked: Asked) -> Result:
+    from bench.idle import measure
+    from twinmail.local.state import State
+    from twinmail.runtime.emulation import host_platform
+    from twinmail.tasks.build import images
+
+    images([], (host_platform(),), False)
+    return measure(FOLDER / "idle", State.of_checkout(PROJECT), host_platform(), _say)
+
+
+BENCHMARKS: Mapping[str, Callable[[Asked], Result]] = {
+    "search": _search,
+    "lambda": _lambda,
+    "idle": _idle,
+}
+
+
+@contextmanager
+def _runtime(name: str) -> "Iterator[Runtime]":
+    from twinmail.runtime.select import choose
+
+    chosen = choose(name or None, FOLDER / "runtime", PROJECT / ".twinmail" / "layers")
+    chosen.remove_leftovers()
+    try:
+        yield chosen
     finally:
         chosen.remove_leftovers()
-        shutil.rmtree(folder, ignore_errors=True)
-    if json_:
-        print(json.dumps({"runtime": chosen.name, **result.to_json()}))
-    else:
-        _print(result)
 
 
-def _print(result: "Result") -> None:
+def _print(result: Result) -> None:
+    from rich import table
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=f"search over {result.messages:,} messages, {result.octets / _MB:,.0f} MB")
-    table.add_column("searched for")
-    for heading in ("found", "with index", "at most", "without", "ratio"):
-        table.add_column(heading, justify="right")
-    for one in result.searches:
-        table.add_row(
-            one.name,
-            f"{one.found:,}",
-            f"{one.with_index:.3f} s",
-            f"{one.longest:.3f} s",
-            f"{one.without_index:.1f} s",
-            f"{one.ratio:,.0f}",
-        )
-    Console(width=110).print(table)
-    rate = result.messages / result.index_seconds
-    for name, text in (
-        ("index made in", f"{result.index_seconds:,.0f} s, {rate:.0f} messages a second"),
-        (
-            "index on disk",
-            f"{result.index_octets / _MB:,.0f} MB, {result.merged_octets / _MB:,.0f} MB when merged",
-        ),
-        ("memory of the indexer", f"{result.indexer_octets / _MB:.0f} MB"),
-        (
-            "memory of a session",
-            f"{result.imap_octets / _MB:.0f} MB, {result.imap_without_octets / _MB:.0f} MB without the index",
-        ),
-        ("a message just came", f"found in {result.new_seconds:.3f} s, not indexed before"),
-    ):
-        print(f"  {name:<21}  {text}")
+    console = Console(width=110, highlight=False)
+    for one in result.tables():
+        shown = table.Table(title=one.title)
+        for number, head in enumerate(one.heads):
+            shown.add_column(head, justify="right" if number else "left")
+        for row in one.rows:
+            shown.add_row(*row)
+        console.print(shown)
+
+
+def _write(name: str, typed: str, result: Result) -> None:
+    from bench import report
+    from twinmail import durable_file
+
+    path = PROJECT / report.DOCUMENT
+    before = path.read_text("utf-8") if path.exists() else ""
+    made = report.section(name, typed, datetime.now(UTC).date(), result.tables())
+    durable_file.write(Path(path), report.written(before, name, made).encode())
