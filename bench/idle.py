@@ -1,7 +1,7 @@
 """What a server takes when nothing happens: memory of each of its containers, with one user logged in.
 
-Proportional set size (``smaps_rollup``, proc_pid_smaps(5)): a page that several processes share is counted once
-in all, so that the sum is what the machine lacks. Resident set sizes are told too, since others tell those.
+Proportional set size (``smaps_rollup``, proc_pid_smaps(5)): a page that several processes share is counted
+once in all, so that the sum is what the machine lacks. Resident set sizes are told too, as others tell those.
 """
 
 import time

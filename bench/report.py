@@ -14,8 +14,8 @@ DOCUMENT = "docs/benchmarks.md"
 _HEAD = """\
 # Benchmarks
 
-Each section is written by the command that it names, on the machine and day that it names. Look at ratios within one
-run; seconds are those of that machine. A test checks that the commands work, and no time.
+Each section is written by the command that it names, on the machine and day that it names. Look at ratios within
+one run; seconds are those of that machine. Tests check that the commands work, and no time.
 """
 
 
