@@ -14,7 +14,7 @@ DOCUMENT = "docs/benchmarks.md"
 _HEAD = """\
 # Benchmarks
 
-Each section is written by the command that it names, on the machine and day that it names. Look at ratios within
+Each section is written by the command that it names, on the machine and day that it names. Look at ratios of
 one run; seconds are those of that machine. Tests check that the commands work, and no time.
 """
 
