@@ -57,7 +57,8 @@ class Options:
 
     Attributes:
         seed: of its own sequence of random numbers.
-        probability: share of the chances that are taken.
+        probability: share of the chances that are taken; each is until the fault has happened once, so that
+            one that is active for a short time has an effect.
         count: how many are at most; None is no limit.
         seconds: the longest time that is drawn: until a function ends, or something is let go.
     """
@@ -73,6 +74,7 @@ class _Active:
         self.options = options
         self.random = random.Random(options.seed)
         self.left = options.count
+        self.sure = options.probability > 0
 
 
 class Faults:
@@ -106,7 +108,10 @@ class Faults:
         """Whether *name* is to happen now: None, or seconds between nothing and its longest time."""
         with self._guard:
             active = self._active.get(name)
-            if active is None or active.left == 0 or active.random.random() >= active.options.probability:
+            if active is None:
+                return None
+            chance = active.random.random() < active.options.probability
+            if active.left == 0 or not (chance or active.sure):
                 return None
             if active.left is not None:
                 active.left -= 1
@@ -114,8 +119,7 @@ class Faults:
 
     def happened(self, name: str) -> None:
         """Count it."""
-        with self._guard:
-            self._happened[name] += 1
+        self.settle(name, True)
 
     def settle(self, name: str, hit: bool) -> None:
         """Count what was drawn; if it hit nothing, which had ended before, there is another chance."""
@@ -123,6 +127,8 @@ class Faults:
             active = self._active.get(name)
             if hit:
                 self._happened[name] += 1
+                if active is not None:
+                    active.sure = False
             elif active is not None and active.left is not None:
                 active.left += 1
 

@@ -259,6 +259,8 @@ def test_the_same_seed_picks_the_same_requests(service: Service) -> None:
 
     assert picked(7) == picked(7) != picked(8)
     assert picked(7).count(500) == 8
+    # A rule that is in force for one request has an effect.
+    assert picked(7)[0] == picked(8)[0] == 500
 
 
 @pytest.mark.parametrize(

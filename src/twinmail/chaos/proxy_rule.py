@@ -45,7 +45,8 @@ class Rule:
         name: of the fault, as it is counted.
         service, operation: patterns (``s3``, ``Put*``); of a request whose operation is not known only ``*``.
         path: a pattern of the request's path and query.
-        probability: share of these requests that are picked.
+        probability: share of these requests that are picked; the first one always is, so that a rule which is
+            in force for a short time has an effect.
         count: how many are at most.
         seconds: how late `Effect.SLOW` is.
     """
@@ -79,11 +80,14 @@ class Active:
         self.rule = rule
         self._random = random.Random(seed)
         self._left = rule.count
+        self._first = rule.probability > 0
 
     def picks(self) -> bool:
         """Whether the next request that it covers is one."""
-        if self._left == 0 or self._random.random() >= self.rule.probability:
+        chance = self._random.random() < self.rule.probability
+        if self._left == 0 or not (chance or self._first):
             return False
+        self._first = False
         if self._left is not None:
             self._left -= 1
         return True
