@@ -246,7 +246,8 @@ class Run:
         least = began + LEAST_SECONDS * (0.5 + random.Random(f"{self.seed}/{number}").random())
         while time.monotonic() < least or (not batch.done and time.monotonic() < began + MOST_SECONDS):
             time.sleep(0.05)
-        for name in window.faults:
+        # The last one first: of two at the same volume the second one is in the way of healing the first.
+        for name in reversed(window.faults):
             self._try(faults[name].end, name)
         return batch
 
@@ -258,7 +259,7 @@ class Run:
             self.say(f"{name}: {error}")
 
     def _heal(self, faults: Iterable[Fault]) -> None:
-        for one in faults:
+        for one in reversed(list(faults)):
             with suppress(TwinmailError):
                 one.end()
         for proxy in self.proxies.values():

@@ -24,7 +24,7 @@ _PAGE_SECONDS = 5.0
 
 
 class NotBroken(TransientError):
-    """A fault could not be brought about."""
+    """A fault could not be brought about, or healed yet."""
 
 
 @dataclass
@@ -161,13 +161,19 @@ class Servers:
 
     def _fill(self, server: str) -> int:
         free = os.statvfs(self.volumes[server])
-        with _filler(self.volumes[server]).open("wb") as file, suppress(OSError):
-            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+        try:
+            with _filler(self.volumes[server]).open("wb") as file, suppress(OSError):
+                os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+        except OSError as error:
+            raise NotBroken(f"{self.volumes[server]}: {error.strerror}") from error
         return 0
 
     def _empty(self, server: str) -> int:
         refused = self._disk_in_trouble(server)
-        _filler(self.volumes[server]).unlink(missing_ok=True)
+        try:
+            _filler(self.volumes[server]).unlink(missing_ok=True)
+        except OSError as error:
+            raise NotBroken(f"{self.volumes[server]}: {error.strerror}") from error
         return refused
 
     def _remount(self, server: str, mode: str) -> int:
