@@ -1,5 +1,6 @@
 """What the audit must find and mend: one contract, for moto and for LocalStack."""
 
+import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,10 +10,16 @@ import pytest
 from tests.log_contract import RAW, Crash, Store, crash_at
 from tests.reconciler_contract import fields_of_ses
 from twinmail import layout
+from twinmail.audit import packs
 from twinmail.audit.auditor import Auditor, NotRepaired
 from twinmail.audit.finding import Finding, Kind
 from twinmail.audit.tally import Tally
+from twinmail.importing import logged
+from twinmail.importing.canonical import PREFIX
+from twinmail.lookup.witnesses import Witnesses
 from twinmail.manifest import Delivery
+from twinmail.packs.archive import Archive
+from twinmail.packs.compactor import Compactor
 from twinmail.ses_event import Receipt
 
 SOON = timedelta(hours=1)
@@ -27,6 +34,12 @@ def audit(store: Store, since: datetime | None = None, **options: Any) -> list[F
 
 def repair(store: Store, finding: Finding) -> None:
     Auditor(store.processor()).repair(finding)
+
+
+def pack(store: Store) -> None:
+    """Have the compactor pack all that is there."""
+    done = Compactor(store.config, store.s3, datetime.now(UTC) + timedelta(days=100)).run()
+    assert done.packs == 1 and not done.broken
 
 
 def of(store: Store, receipt: Receipt) -> list[Finding]:
@@ -54,7 +67,7 @@ class AuditContract:
     @pytest.fixture(autouse=True)
     def nothing_else(self, store: Store) -> Iterator[None]:
         """What other tests left behind is no finding of these."""
-        for prefix in ("incoming/", "processed/", "quarantine/", "manifest/"):
+        for prefix in ("incoming/", "processed/", "quarantine/", "manifest/", layout.PACKS):
             for key in store.keys(prefix):
                 delete(store, key)
         for page in store.dynamodb.get_paginator("scan").paginate(TableName=store.config.table):
@@ -163,6 +176,76 @@ class AuditContract:
         (finding,) = audit(store)
         assert finding.kind is Kind.LEFT_OVER and finding.detail == "only: claimed, indexed"
         assert finding.ses_id == receipt.ses_id and not finding.repairable
+
+    def test_what_only_packs_have_is_no_finding(self, store: Store) -> None:
+        receipts = [processed(store, verdicts={"virus": virus, "spam": "PASS"}) for virus in ("PASS", "FAIL")]
+        pack(store)
+        assert audit(store) == [], "in a pack and by itself is one entry"
+        archive = Archive(store.s3, store.config.bucket)
+        (index,) = archive.indexes()
+        assert logged.imported(store.s3, store.config.bucket) == set()
+        for prefix in ("processed/", "quarantine/", "manifest/"):
+            for key in store.keys(prefix):
+                delete(store, key)
+        for since in (None, datetime.now(UTC) - timedelta(days=1)):
+            assert audit(store, since) == []
+        delete_item(store, f"ses#{receipts[0].ses_id}", "claim")
+        pages = store.dynamodb.get_paginator("scan").paginate(TableName=store.config.table)
+        for item in [one for page in pages for one in page["Items"]]:
+            delete_item(store, item["mailbox"]["S"], item["position"]["S"])
+        found = audit(store)
+        assert {one.kind for one in found} == {Kind.NOT_CLAIMED, Kind.NOT_INDEXED}
+        for one in found:
+            repair(store, one)
+        assert audit(store) == []
+        shown = Witnesses(store.config, lambda name: store.dynamodb if name == "dynamodb" else store.s3, {})
+        trail = shown.trail(receipts[0].ses_id)
+        assert trail.entry and trail.stored == trail.entry.size
+        assert any(index.key in one.what for one in trail.events)
+        delete(store, layout.incoming_key(receipts[0].ses_id))
+        octets = b"".join(shown.raw(receipts[0].ses_id))
+        assert hashlib.sha256(octets).hexdigest() == trail.entry.sha256
+
+    def test_imported_message_that_only_a_pack_has_is_not_imported_again(self, store: Store) -> None:
+        name = f"{PREFIX}{'a' * 40}"
+        store.processor().add_imported(name, datetime(2001, 1, 1, tzinfo=UTC), Delivery("ann", "Old"), RAW)
+        (key,) = store.keys("processed/")
+        pack(store)
+        for prefix in ("processed/", "manifest/"):
+            for one in store.keys(prefix):
+                delete(store, one)
+        assert logged.imported(store.s3, store.config.bucket) == {name}
+        received = logged.Received(store.s3, store.config.bucket, {"<x>": (key,)})
+        assert received.has(RAW) is False and received._read(key) == RAW
+
+    def test_broken_packs(self, store: Store) -> None:
+        processed(store)
+        pack(store)
+        archive = Archive(store.s3, store.config.bucket)
+        (index,) = archive.indexes()
+        bucket = store.config.bucket
+
+        def found(every_octet: bool = True) -> list[str]:
+            told = list(packs.findings(archive, None, every_octet, lambda text: None))
+            assert {one.kind for one in told} <= {Kind.BROKEN_PACK} and not any(
+                one.repairable for one in told
+            )
+            return [one.detail for one in told]
+
+        octets = store.body(index.key)
+        assert found() == []
+        store.s3.put_object(Bucket=bucket, Key=index.key, Body=octets[:-1] + b"?")
+        assert found(every_octet=False) == []
+        message = index.entries[0].message.key
+        assert f"{message}: expected sha256" in found()[0] and len(found()) == 2
+        store.s3.put_object(Bucket=bucket, Key=index.key, Body=octets[:-1])
+        (told,) = found()
+        assert told.startswith(f"{index.key}: expected {len(octets)} octets")
+        delete(store, index.key)
+        assert len(found()) == 1
+        store.s3.put_object(Bucket=bucket, Key=index.index_key, Body=b"{")
+        (told,) = found()
+        assert told.startswith(f"{index.index_key}: ")
 
     def test_message_that_is_on_its_way_is_no_finding(self, store: Store) -> None:
         store.receive()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from twinmail import layout
-from twinmail.audit import listings
+from twinmail.audit import listings, packs
 from twinmail.audit.finding import Finding, Kind
 from twinmail.audit.tally import Known, Part, Tally
 from twinmail.errors import PermanentError
@@ -19,6 +19,7 @@ from twinmail.index import PARKED, UNROUTED
 from twinmail.lookup.witnesses import BY_SES_ID
 from twinmail.manifest import Delivery, Entry, ManifestError
 from twinmail.message import SCAN_BYTES, read_metadata
+from twinmail.packs.archive import Archive
 from twinmail.processor import Processor, decide, trace_headers
 from twinmail.reconciler import envelope
 from twinmail.reconciler.turn import GRACE
@@ -54,6 +55,7 @@ class Auditor:
             ("stored", listings.stored(s3, config, since, until)),
             ("in the log", listings.logged(s3, config, since)),
             ("processed", listings.processed(s3, config)),
+            ("in packs", packs.packed(self._archive, since)),
             ("items of the index", listings.indexed(dynamodb, config)),
         ):
             say(f"{tally.add(marks):,} {name}")
@@ -79,7 +81,7 @@ class Auditor:
         except ManifestError as error:
             yield Finding(ses_id, Kind.DAMAGED, f"{known.key}: {error}")
             return
-        if not known.parts & Part.PROCESSED and not self._exists(entry.key):
+        if not known.parts & Part.PROCESSED and not self._kept(entry.key):
             yield Finding(ses_id, Kind.NO_MESSAGE, f"{known.key} names {entry.key}, which is not there")
         if not known.parts & Part.CLAIMED and not index.claimed(ses_id):
             yield Finding(ses_id, Kind.NOT_CLAIMED, known.key)
@@ -142,20 +144,42 @@ class Auditor:
 
     def _index(self, entry: Entry) -> None:
         """Add the items of *entry*."""
-        if not self._exists(entry.key):
+        start = self._start(entry.key)
+        if start is None:
             raise NotRepaired(f"{entry.key} is not there; repair that first")
-        answer = self.processor.s3.get_object(
-            Bucket=self.processor.config.bucket, Key=entry.key, Range=f"bytes=0-{SCAN_BYTES - 1}"
-        )
         placements, withheld = entry.deliveries, ""
         if not placements:
             decision = decide(self.processor.config, _receipt(entry))
             placements, withheld = decision.placements or (Delivery(UNROUTED),), decision.withheld
-        self.processor.index.add(entry, placements, read_metadata(answer["Body"].read()), withheld)
+        self.processor.index.add(entry, placements, read_metadata(start), withheld)
+
+    @property
+    def _archive(self) -> Archive:
+        return Archive(self.processor.s3, self.processor.config.bucket)
 
     def _entry(self, key: str) -> Entry:
-        answer = self.processor.s3.get_object(Bucket=self.processor.config.bucket, Key=key)
-        return Entry.from_bytes(answer["Body"].read())
+        s3 = self.processor.s3
+        try:
+            octets = s3.get_object(Bucket=self.processor.config.bucket, Key=key)["Body"].read()
+        except s3.exceptions.NoSuchKey:
+            packed = self._archive.read(key)
+            if packed is None:
+                raise
+            octets = b"".join(packed)
+        return Entry.from_bytes(octets)
+
+    def _kept(self, key: str) -> bool:
+        """Whether the message *key* is there, by itself or in a pack."""
+        return self._exists(key) or self._archive.find(key) is not None
+
+    def _start(self, key: str) -> bytes | None:
+        """The beginning of a message; None if it is nowhere."""
+        bucket = self.processor.config.bucket
+        if not self._exists(key):
+            packed = self._archive.read(key)
+            return None if packed is None else b"".join(packed)[:SCAN_BYTES]
+        answer = self.processor.s3.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{SCAN_BYTES - 1}")
+        return bytes(answer["Body"].read())
 
     def _exists(self, key: str) -> bool:
         s3 = self.processor.s3

@@ -14,6 +14,7 @@ class Kind(Enum):
     TWO_ENTRIES = "more than one entry"
     DAMAGED = "entry that cannot be read"
     LEFT_OVER = "known without being stored or in the log"
+    BROKEN_PACK = "pack that is not what its index says"
 
 
 _REMEDIES = {
@@ -25,6 +26,8 @@ _REMEDIES = {
     Kind.TWO_ENTRIES: "servers that have one of them may deliver the other too; delete nothing before both "
     "were compared: ./inv show SES-ID",
     Kind.DAMAGED: "bring back an older version of the object in the S3 console",
+    Kind.BROKEN_PACK: "servers read the originals while these are there; bring back an older version of the "
+    "pack or of its index in the S3 console while it is kept (deleted_days), before originals expire",
     Kind.LEFT_OVER: "nobody misses it unless its message was deleted from incoming/ by mistake",
 }
 
@@ -34,6 +37,7 @@ class Finding:
     """One discrepancy.
 
     Attributes:
+        ses_id: of the message; of a pack, its key.
         detail: which key, and what of it.
     """
 

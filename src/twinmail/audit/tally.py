@@ -55,7 +55,8 @@ class Known:
 _BATCH = 5000
 _GATHER = (
     "CREATE TABLE known AS SELECT ses_id, max(part & 1) | max(part & 2) | max(part & 4) | max(part & 8) | "
-    "max(part & 16) AS parts, max(key) AS key, sum(part = 4) AS entries FROM marks GROUP BY ses_id"
+    "max(part & 16) AS parts, max(key) AS key, count(DISTINCT nullif(key, '')) AS entries "
+    "FROM marks GROUP BY ses_id"
 )
 
 

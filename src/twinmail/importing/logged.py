@@ -7,12 +7,14 @@ kept on this machine is believed without.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from twinmail.header_fields import body, fields
 from twinmail.importing.canonical import PREFIX, canonical
 from twinmail.layout import MANIFEST
 from twinmail.message import HEADER_BYTES, read_metadata
+from twinmail.packs.archive import Archive
 
 _ENTRY = re.compile(re.escape(MANIFEST) + r"[0-9/]{10}/[0-9.]+Z-(" + re.escape(PREFIX) + r"[0-9a-f]+)\.json")
 # What makes two copies the same message to a person, however they travelled.
@@ -20,12 +22,13 @@ _TELLING = ("date", "from", "subject", "message-id")
 
 
 def imported(s3: Any, bucket: str) -> set[str]:
-    """The identities of all messages that were imported, from the names of manifest entries.
+    """The identities of all messages that were imported, from the names of manifest entries, packed ones too.
 
     A thousand names a request, so that 100,000 messages cost 100 requests.
     """
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=MANIFEST)
-    keys = (one["Key"] for page in pages for one in page.get("Contents", ()))
+    listed = (one["Key"] for page in pages for one in page.get("Contents", ()))
+    keys = chain(listed, Archive(s3, bucket).keys())
     return {match[1] for key in keys if (match := _ENTRY.fullmatch(key))}
 
 
@@ -64,7 +67,8 @@ class Received:
         try:
             data: bytes = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         except self.s3.exceptions.NoSuchKey:
-            return b""
+            packed = Archive(self.s3, self.bucket).read(key)
+            return b"" if packed is None else b"".join(packed)
         return data
 
 

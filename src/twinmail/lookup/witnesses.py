@@ -21,6 +21,7 @@ from twinmail.lookup.criteria import text
 from twinmail.lookup.hits import Hit, hit
 from twinmail.lookup.trail import Event, Trail
 from twinmail.manifest import Entry
+from twinmail.packs.archive import Archive
 from twinmail.sent_record import SentRecord
 from twinmail.server_page import Page
 
@@ -64,6 +65,7 @@ class Witnesses:
         received = self._size(layout.incoming_key(ses_id), "S3", "stored as SES received it")
         key, entry = self._entry(ses_id, claimed, received)
         stored = self._size(entry.key, "S3", "stored for IMAP") if entry else None
+        in_pack = self._packed(entry.key) if entry and stored is None else None
         self._log(ses_id, entry.arrived if entry else received[0] if received else None)
         sent = not entry and not received and self._sent(ses_id)
         servers = {} if sent else {name: self._server(name, ses_id) for name in self.pages}
@@ -73,7 +75,7 @@ class Witnesses:
             ses_id,
             found,
             received[1] if received else None,
-            stored[1] if stored else None,
+            stored[1] if stored else in_pack,
             key if entry else None,
             entry,
             sent,
@@ -99,7 +101,10 @@ class Witnesses:
             try:
                 yield from s3.get_object(Bucket=self.config.bucket, Key=key)["Body"].iter_chunks(1 << 20)
             except s3.exceptions.NoSuchKey:
-                continue
+                packed = Archive(s3, self.config.bucket).read(key) if entry and key == entry.key else None
+                if packed is None:
+                    continue
+                yield from packed
             return
         raise NoMessage(f"s3://{self.config.bucket}: neither {' nor '.join(keys)} is there")
 
@@ -162,8 +167,22 @@ class Witnesses:
                 try:
                     return key, Entry.from_bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
                 except s3.exceptions.NoSuchKey:
+                    packed = Archive(s3, bucket).read(key)
+                    if packed is not None:
+                        return key, Entry.from_bytes(b"".join(packed))
                     self._events.append(Event(None, "index", f"claimed as {key}, which is not there yet"))
         return None, None
+
+    def _packed(self, key: str) -> int | None:
+        """Octets of the message *key* in a pack, perhaps all that is left of it; None if it is in none."""
+        with self._asking("packs"):
+            found = Archive(self.client("s3"), self.config.bucket).find(key)
+            if found is not None:
+                index, part = found
+                what = f"in a pack: {index.key}, {part.size:,} octets at {part.at:,}"
+                self._events.append(Event(None, "S3", what))
+                return part.size
+        return None
 
     def _committed(self, key: str, entry: Entry) -> None:
         verdicts = ", ".join(f"{name} {said}" for name, said in sorted(entry.verdicts.items()))

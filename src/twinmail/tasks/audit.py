@@ -3,6 +3,8 @@
 import json
 import sys
 from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from twinmail.errors import PermanentError, TwinmailError
@@ -17,6 +19,7 @@ from twinmail.tasks.user import PLACE_HELP
         **PLACE_HELP,
         "since": "only messages from then on: a day (2026-11-23), a time, or an age (90m, 12h, 7d, 4w)",
         "repair": "mend what can be mended",
+        "packs": "read every pack, and compare each message in it with its sha256",
         "json": "print one JSON object a discrepancy, and one at the end",
     },
     auto_shortflags=False,
@@ -25,18 +28,21 @@ def audit(
     context: Any,
     since: str = "",
     repair: bool = False,
+    packs: bool = False,
     aws: bool = False,
     config: str = "",
     state: str = "",
     json_: bool = False,
 ) -> None:
-    """Compare what was stored, processed, logged and indexed. Exit code 1 if a discrepancy stays."""
+    """Compare what was stored, processed, logged, packed and indexed. Exit code 1 if a discrepancy stays."""
     from botocore.exceptions import BotoCoreError, ClientError
 
+    from twinmail.audit import packs as pack_audit
     from twinmail.audit.auditor import Auditor
     from twinmail.audit.tally import Tally
     from twinmail.config import Config
     from twinmail.index import Index
+    from twinmail.packs.archive import Archive
     from twinmail.processor import Processor
     from twinmail.tasks import place
 
@@ -48,7 +54,12 @@ def audit(
     found = repaired = 0
     try:
         with Tally() as tally:
-            for finding in auditor.findings(tally, period.since, lambda text: print(text, file=sys.stderr)):
+            say = partial(print, file=sys.stderr)
+            archive = Archive(client("s3"), loaded.bucket)
+            for finding in chain(
+                auditor.findings(tally, period.since, say),
+                pack_audit.findings(archive, period.since, packs, say),
+            ):
                 found += 1
                 document = {
                     "ses_id": finding.ses_id,
