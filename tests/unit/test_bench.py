@@ -2,12 +2,13 @@
 
 import os
 from datetime import date
+from pathlib import Path
 
 import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from bench import function, idle, report
+from bench import function, idle, poll, report
 from bench.table import Table
 from twinmail.tasks.bench import bench
 
@@ -29,6 +30,12 @@ def test_idle_tells_what_scripts_ask_for() -> None:
     assert idle.memory(os.getpid()).own > 1_000_000
 
 
+def test_a_look_into_the_log_is_one_list_and_a_get_for_each_new_entry(tmp_path: Path) -> None:
+    (look,) = poll.measure(tmp_path, lambda text: None, (3000,), False).looks
+    assert (look.who, look.entries, look.lists, look.gets) == ("twinmail", 3000, 1, poll.NEW)
+    assert look.dollars == pytest.approx(43_200 * (5.4e-6 + 10 * 4.3e-7))
+
+
 def test_section_is_replaced_and_the_others_stay() -> None:
     first = report.written(
         "", "lambda", report.section("lambda", "./inv bench lambda", date(2026, 1, 2), [TABLE])
@@ -45,7 +52,7 @@ def test_section_is_replaced_and_the_others_stay() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"name": "speed"}, "unknown benchmark 'speed'; known: search, lambda, idle"),
+        ({"name": "speed"}, "unknown benchmark 'speed'; known: search, lambda, idle, poll"),
         ({"name": "search", "messages": 3}, "--messages: expected 1000 to 1000000, got 3"),
     ],
 )
