@@ -45,7 +45,7 @@ class Asked:
 @command(
     positional=["name"],
     help={
-        "name": "what to measure: search, lambda, idle, poll",
+        "name": "what to measure: search, lambda, idle, poll, restore",
         "messages": "how many messages the mailbox of search has",
         "runtime": "docker or namespace, for search (default: Docker where an engine answers)",
         "report": "write the result into docs/benchmarks.md too",
@@ -61,7 +61,8 @@ def bench(
     report: bool = False,
     json_: bool = False,
 ) -> None:
-    """Measure: ./inv bench search (half an hour and 4 GB), lambda (5 minutes), idle (2), poll (5)."""
+    """Measure: ./inv bench search (half an hour and 4 GB), lambda (5 minutes), idle (2), poll (5),
+    restore (30 minutes and 30 GB; with nginx)."""
     if name not in BENCHMARKS:
         raise PermanentError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
     if not 1000 <= messages <= 1_000_000:
@@ -117,11 +118,18 @@ def _poll(asked: Asked) -> Result:
     return measure(FOLDER, _say)
 
 
+def _restore(asked: Asked) -> Result:
+    from bench.restore import measure
+
+    return measure(FOLDER / "restore", _say)
+
+
 BENCHMARKS: Mapping[str, Callable[[Asked], Result]] = {
     "search": _search,
     "lambda": _lambda,
     "idle": _idle,
     "poll": _poll,
+    "restore": _restore,
 }
 
 
