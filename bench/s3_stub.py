@@ -5,6 +5,7 @@ There is no TLS, no check of signatures, and nothing can be written.
 """
 
 import bisect
+import os
 import shutil
 import socket
 import subprocess
@@ -27,6 +28,7 @@ _CONNECTIONS = 2
 _ECHO = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
 _CONFIGURATION = """\
 {load}
+{user}
 daemon off;
 worker_processes 1;
 pid {folder}/nginx.pid;
@@ -119,6 +121,8 @@ def serving(folder: Path, latency: float = 0.0) -> Iterator[str]:
             port=port,
             bucket=BUCKET,
             listing=listing.server_address[1],
+            # Else its worker would be somebody who may not enter the folder.
+            user="user root;" if os.geteuid() == 0 else "",
             load=f"load_module {_ECHO};" if latency else "",
             wait=f"echo_sleep {latency:.3f}; echo_exec @objects;" if latency else "",
         )
