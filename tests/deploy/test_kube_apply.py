@@ -8,6 +8,7 @@ import pytest
 
 from tests.deploy.api_server import ApiServer, serve
 from tests.deploy.test_kustomize import SECRETS, TEXT, request
+from tests.e2e.runbook import assert_shown
 from twinmail.deploy import kustomization, primary
 from twinmail.deploy.cluster import Cluster, ClusterError, ClusterUnavailable
 from twinmail.deploy.cluster_images import Unknown
@@ -133,6 +134,9 @@ def test_a_plan_makes_no_secret_and_a_run_makes_it(
     assert lines[0] == "make the secret relay/primary/password"
     assert "new: deployment.apps/twinmail" in lines
     assert (list(store.names()), world.server.objects) == (before, {})
-    part.apply(part.plan(), lambda text: None)
+    assert_shown("first-day.md", "./inv deploy primary --plan", lines)
+    said: list[str] = []
+    part.apply(part.plan(), said.append)
+    assert_shown("first-day.md", "./inv deploy primary", said)
     assert store.get("relay/primary/password")
     assert part.plan().lines() == ()

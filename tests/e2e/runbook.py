@@ -93,7 +93,7 @@ def missing(shown: Sequence[str], said: Sequence[str]) -> str | None:
     """The first line of *shown* that *said* lacks; a page may show less than is printed, in the same order."""
     rest = iter(said)
     for line in (one for one in shown if one.strip() not in ("", "…")):
-        if not any(pattern(line).fullmatch(got.rstrip()) for got in rest):
+        if not any(pattern(line.strip()).fullmatch(got.strip()) for got in rest):
             return line
     return None
 
