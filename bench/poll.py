@@ -24,6 +24,7 @@ from bench import peers
 from bench.s3_listing import COUNTS
 from bench.table import Table
 from twinmail.cost.prices import Prices
+from twinmail.errors import TransientError
 from twinmail.layout import manifest_key
 from twinmail.sync.aws import Aws
 from twinmail.sync.cursor import start_after
@@ -134,14 +135,27 @@ def _counts(endpoint: str) -> dict[str, int]:
 
 
 def _ours(endpoint: str) -> None:
-    os.environ.update(_ENVIRONMENT, AWS_ENDPOINT_URL=endpoint)
-    source = S3Source(BUCKET, Aws("eu-central-1"))
-    now = datetime.now(UTC)
-    # Where a poll of a minute ago has left the cursor, and the overlap that each poll lists again.
-    after = start_after(manifest_key("cursor", now), now)
-    new = [key for page in source.keys_after(after) for key in page]
-    found = source.read_all(new, 1 << 20)
-    assert len(found) == NEW, f"expected {NEW} new entries, got {len(found)}"
+    with _environment(AWS_ENDPOINT_URL=endpoint, **_ENVIRONMENT):
+        source = S3Source(BUCKET, Aws("eu-central-1"))
+        now = datetime.now(UTC)
+        # Where a poll of a minute ago has left the cursor, and the overlap that each poll lists again.
+        after = start_after(manifest_key("cursor", now), now)
+        new = [key for page in source.keys_after(after) for key in page]
+        found = source.read_all(new, 1 << 20)
+    if len(found) != NEW:
+        raise TransientError(f"a look into the log: expected {NEW} new entries, got {len(found)}")
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """*variables* in this process's environment, where the SDK looks; as before at the end."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _run(command: list[str]) -> None:
