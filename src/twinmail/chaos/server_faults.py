@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ _DEATH_SECONDS = 20.0
 _HOUR = 3600
 _SLOW_SECONDS = 0.3
 _PAGE_SECONDS = 5.0
+_REMOUNT_SECONDS = 5.0
 
 
 class NotBroken(TransientError):
@@ -178,10 +180,12 @@ class Servers:
 
     def _remount(self, server: str, mode: str) -> int:
         command = ["mount", "-o", f"remount,{mode}", str(self.volumes[server])]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
+        deadline = time.monotonic() + _REMOUNT_SECONDS
+        while (done := subprocess.run(command, capture_output=True, text=True, check=False)).returncode:
             # Somebody writes just now: a kernel makes no file system read-only under him.
-            raise NotBroken(f"{' '.join(command)}: {done.stderr.strip()}")
+            if time.monotonic() > deadline:
+                raise NotBroken(f"{' '.join(command)}: {done.stderr.strip()}")
+            time.sleep(0.01)
         return 0
 
     def _writable(self, server: str) -> int:
