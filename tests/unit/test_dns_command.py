@@ -17,6 +17,7 @@ from tests.unit.dns_example import CONFIG, KNOWN, TOML, WANTED
 from twinmail.config import Config
 from twinmail.dns import known
 from twinmail.dns.known import Identity, Known, NotAsked
+from twinmail.dns.wanted import wanted
 from twinmail.dns.zone import fragment
 from twinmail.tasks.config import PROJECT
 from twinmail.tasks.dns import dns
@@ -250,3 +251,22 @@ def test_the_first_day_is_as_its_page_shows(
         assert run(path, apply=True, yes=True) == 1
     shown = capsys.readouterr()
     assert_shown("first-day.md", "./inv dns --apply", (shown.out + shown.err).splitlines())
+
+
+def test_the_world_sees_the_records_of_the_first_day(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = PROJECT / "twinmail.toml"
+    mail = Config.load(path)
+    told = Known(
+        {one: Identity(("k3vq6txj5hr2nmzc",), "SUCCESS", f"bounce.{one}", "SUCCESS") for one in mail.domains},
+        {"backup": "198.51.100.7"},
+    )
+    monkeypatch.setattr(known, "read", lambda *_: told)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with serve(*mail.domains) as found:
+        home = "home.pfeiffer.rocks. 60 IN A 192.0.2.4"
+        found.load(f"{fragment(wanted(mail, told), mail.domains)}{home}\n")
+        assert run(path, check=True, resolver=f"{HOST}:{found.port}") == 0
+    assert_shown("first-day.md", "./inv dns --check", capsys.readouterr().out.splitlines())
