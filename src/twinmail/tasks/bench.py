@@ -45,9 +45,9 @@ class Asked:
 @command(
     positional=["name"],
     help={
-        "name": "what to measure: search, lambda, idle, poll, restore",
+        "name": "what to measure: search, lambda, idle, poll, latency, restore",
         "messages": "how many messages the mailbox of search has",
-        "runtime": "docker or namespace, for search (default: Docker where an engine answers)",
+        "runtime": "docker or namespace, for search and latency (default: Docker where an engine answers)",
         "report": "write the result into docs/benchmarks.md too",
         "json": "print one JSON object",
     },
@@ -62,7 +62,7 @@ def bench(
     json_: bool = False,
 ) -> None:
     """Measure: ./inv bench search (half an hour and 4 GB), lambda (5 minutes), idle (2), poll (5),
-    restore (30 minutes and 30 GB; with nginx)."""
+    latency (10), restore (30 minutes and 30 GB; with nginx)."""
     if name not in BENCHMARKS:
         raise PermanentError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
     if not 1000 <= messages <= 1_000_000:
@@ -118,6 +118,17 @@ def _poll(asked: Asked) -> Result:
     return measure(FOLDER, _say)
 
 
+def _latency(asked: Asked) -> Result:
+    from bench.latency import measure
+    from twinmail.local.state import State
+    from twinmail.runtime.emulation import host_platform
+    from twinmail.tasks.build import images
+
+    images([], (host_platform(),), False)
+    with _runtime(asked.runtime) as chosen:
+        return measure(FOLDER / "latency", State.of_checkout(PROJECT), chosen, host_platform(), _say)
+
+
 def _restore(asked: Asked) -> Result:
     from bench.restore import measure
 
@@ -129,6 +140,7 @@ BENCHMARKS: Mapping[str, Callable[[Asked], Result]] = {
     "lambda": _lambda,
     "idle": _idle,
     "poll": _poll,
+    "latency": _latency,
     "restore": _restore,
 }
 
