@@ -178,7 +178,7 @@ def _way(system: LocalSystem, way: str, messages: int, pause: float) -> Iterator
     ids = {ses_id: token for token, (_, ses_id) in accepted.items()}
     logged = {ids[ses_id]: at for ses_id, at in _logged(system) if ses_id in ids}
     for name, one in watchers.items():
-        delivered = {ids[ses_id]: at for ses_id, at in _delivered(system, name) if ses_id in ids}
+        delivered = _delivered(system, name, ids)
         spans = [
             _spans(accepted[token][0], logged[token], delivered[token], one.told[number])
             for number, token in enumerate(one.tokens(), 1)
@@ -236,8 +236,18 @@ def _logged(system: LocalSystem) -> Iterator[tuple[str, float]]:
             yield key.ses_id, key.committed.timestamp()
 
 
-def _delivered(system: LocalSystem, server: str) -> Iterator[tuple[str, float]]:
-    for line in system.containers[f"{server}-syncer"].logs().splitlines():
-        if b'"event": "delivered"' in line:
-            told = json.loads(line)
-            yield told["ses_id"], datetime.fromisoformat(told["time"]).timestamp()
+def _delivered(system: LocalSystem, server: str, ids: Mapping[str, str]) -> dict[str, float]:
+    """When the syncer of *server* said that it delivered each message of *ids*, by token."""
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        found = {}
+        for line in system.containers[f"{server}-syncer"].logs().splitlines():
+            if b'"event": "delivered"' in line:
+                told = json.loads(line)
+                found[ids.get(told["ses_id"], "")] = datetime.fromisoformat(told["time"]).timestamp()
+        # The line is written after the message is there: a client may have been told before.
+        if set(ids.values()) <= found.keys():
+            return found
+        if time.monotonic() > deadline:
+            raise NotTold(f"{server}: {len(found)} of {len(ids)} messages are in its log")
+        time.sleep(0.05)
