@@ -52,7 +52,10 @@ def test_section_is_replaced_and_the_others_stay() -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"name": "speed"}, "unknown benchmark 'speed'; known: search, lambda, idle, poll, latency, restore"),
+        (
+            {"name": "speed"},
+            "unknown benchmark 'speed'; known: search, lambda, idle, poll, latency, build, restore",
+        ),
         ({"name": "search", "messages": 3}, "--messages: expected 1000 to 1000000, got 3"),
     ],
 )

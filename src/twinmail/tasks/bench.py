@@ -45,7 +45,7 @@ class Asked:
 @command(
     positional=["name"],
     help={
-        "name": "what to measure: search, lambda, idle, poll, latency, restore",
+        "name": "what to measure: search, lambda, idle, poll, latency, build, restore",
         "messages": "how many messages the mailbox of search has",
         "runtime": "docker or namespace, for search and latency (default: Docker where an engine answers)",
         "report": "write the result into docs/benchmarks.md too",
@@ -62,7 +62,7 @@ def bench(
     json_: bool = False,
 ) -> None:
     """Measure: ./inv bench search (half an hour and 4 GB), lambda (5 minutes), idle (2), poll (5),
-    latency (10), restore (30 minutes and 30 GB; with nginx)."""
+    latency (10), build (5; with mmdebstrap), restore (30 minutes and 30 GB; with nginx)."""
     if name not in BENCHMARKS:
         raise PermanentError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
     if not 1000 <= messages <= 1_000_000:
@@ -129,6 +129,15 @@ def _latency(asked: Asked) -> Result:
         return measure(FOLDER / "latency", State.of_checkout(PROJECT), chosen, host_platform(), _say)
 
 
+def _build(asked: Asked) -> Result:
+    from bench.build import measure
+    from twinmail.config import Environment
+    from twinmail.oci.mirrors import Mirrors
+
+    mirrors = Mirrors.of_machine(PROJECT, Environment.read().debian_mirror)
+    return measure(FOLDER / "build", PROJECT, mirrors, _say)
+
+
 def _restore(asked: Asked) -> Result:
     from bench.restore import measure
 
@@ -141,6 +150,7 @@ BENCHMARKS: Mapping[str, Callable[[Asked], Result]] = {
     "idle": _idle,
     "poll": _poll,
     "latency": _latency,
+    "build": _build,
     "restore": _restore,
 }
 
