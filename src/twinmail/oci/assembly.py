@@ -6,6 +6,7 @@ equal to the bit in every image that stands on it.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,8 @@ PYTHON = "usr/lib/python3"
 # Unpacked first, so that its folders' modes and owners count (dpkg does the same).
 _FIRST = "base-files"
 
+# The packages that are unpacked at a time, on other processors: xz works without Python's lock.
+_AT_ONCE = 4
 
 Make = Callable[[], list[Node]]
 
@@ -37,14 +40,16 @@ def packages(
     """The entries of the Debian packages *found* for the last of *images* (its chain, lowest first)."""
     tree, jobs = Tree(), []
     patterns = exclusions(images)
-    for package, path in sorted(found, key=lambda one: (one[0].name != _FIRST, one[0].name)):
-        unpacked = deb.unpack(path)
-        nodes = [
-            node for node in unpacked.nodes if deb.keeps(node.path) and not excluded(node.path, patterns)
-        ]
-        tree.add(nodes, package.name)
-        tree.add(unpacked.status, package.name)
-        jobs.append((package.name, _compiled(nodes, compile_)))
+    ordered = sorted(found, key=lambda one: (one[0].name != _FIRST, one[0].name))
+    with ThreadPoolExecutor(_AT_ONCE, "unpack") as pool:
+        debs = pool.map(deb.unpack, [path for _, path in ordered])
+        for (package, _), unpacked in zip(ordered, debs, strict=True):
+            nodes = [
+                node for node in unpacked.nodes if deb.keeps(node.path) and not excluded(node.path, patterns)
+            ]
+            tree.add(nodes, package.name)
+            tree.add(unpacked.status, package.name)
+            jobs.append((package.name, _compiled(nodes, compile_)))
     tree.add(declared.bundle(tree.nodes()), "the bundle of certificates")
     _finish(tree, jobs, images[-1])
     return tree.nodes()

@@ -8,7 +8,9 @@ processors (docs/adr/020 has the measurements).
 import hashlib
 import os
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +25,9 @@ MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 # One gzip member for so many octets of tar: bounds memory, and costs 0.1 % of the size.
 MEMBER = 4 << 20
 LEVEL = 6
+
+# The members that are compressed at a time, on other processors: libdeflate works without Python's lock.
+_AT_ONCE = 4
 
 _BLOCK = 512
 # tar pads archives to records of 20 blocks (POSIX.1-1988).
@@ -64,11 +69,10 @@ def write(nodes: Sequence[Node], epoch: int, folder: Path, origin: str = "") -> 
     partial = Path(name)
     blob, tar, size, diff_size = hashlib.sha256(), hashlib.sha256(), 0, 0
     try:
-        with os.fdopen(handle, "wb") as stream:
-            for piece in _pieces(archive(nodes, epoch)):
+        with os.fdopen(handle, "wb") as stream, ThreadPoolExecutor(_AT_ONCE, "gzip") as pool:
+            for piece, member in _members(_pieces(archive(nodes, epoch)), pool):
                 tar.update(piece)
                 diff_size += len(piece)
-                member = deflate.gzip_compress(piece, LEVEL)
                 blob.update(member)
                 size += stream.write(member)
         partial.chmod(0o644)
@@ -185,3 +189,15 @@ def _pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
             size += len(view)
     if size:
         yield b"".join(held)
+
+
+def _members(pieces: Iterator[bytes], pool: ThreadPoolExecutor) -> Iterator[tuple[bytes, bytes]]:
+    """Each of *pieces* and the gzip member of it, in their order."""
+    waiting: deque[tuple[bytes, Future[bytes]]] = deque()
+    for piece in pieces:
+        waiting.append((piece, pool.submit(deflate.gzip_compress, piece, LEVEL)))
+        if len(waiting) > _AT_ONCE:
+            first, job = waiting.popleft()
+            yield first, job.result()
+    for first, job in waiting:
+        yield first, job.result()
