@@ -191,9 +191,9 @@ def _pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def _members(pieces: Iterator[bytes], pool: ThreadPoolExecutor) -> Iterator[tuple[bytes, bytes]]:
+def _members(pieces: Iterator[bytes], pool: ThreadPoolExecutor) -> Iterator[tuple[bytes, bytearray]]:
     """Each of *pieces* and the gzip member of it, in their order."""
-    waiting: deque[tuple[bytes, Future[bytes]]] = deque()
+    waiting: deque[tuple[bytes, Future[bytearray]]] = deque()
     for piece in pieces:
         waiting.append((piece, pool.submit(deflate.gzip_compress, piece, LEVEL)))
         if len(waiting) > _AT_ONCE:
