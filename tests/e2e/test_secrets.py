@@ -2,25 +2,28 @@
 
 import http.client
 import json
+import re
 import smtplib
 import socket
 import time
+import uuid
 from collections.abc import Callable
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
+from typing import Self
 
 import pytest
 
 from tests.e2e.conftest import SERVERS, Running
-from tests.e2e.mail import Accepted, Client
+from tests.e2e.mail import Client
 from tests.image.webmail_client import WebmailClient
 from tests.secret_search import Secrets, kept_in, values
 from twinmail.access_key import AccessKeys
 from twinmail.deploy import credentials, key_rotation
 from twinmail.deploy.key_rotation import NotInUse
-from twinmail.local import access_keys, webmail
+from twinmail.local import access_keys, relay, webmail
 from twinmail.local.state import LOOPBACK
 from twinmail.runtime.interface import UID
 from twinmail.secret_store import SecretStore
@@ -94,20 +97,26 @@ def test_a_new_des_key_ends_sessions_of_the_webmail_only(running: Running) -> No
 
 
 class Flow:
-    """Mail that keeps coming to bob, until the end of the block."""
+    """Mail that keeps coming to bob from elsewhere, until the end of the block."""
 
     def __init__(self, running: Running) -> None:
-        self.accepted: list[Accepted] = []
-        self._running, self._end = running, Event()
-        self._thread = Thread(target=self._send)
+        self.sent = 0
+        self.mark = f"flow {uuid.uuid4().hex}"
+        self.running, self._end = running, Event()
+        self._thread = Thread(target=self._keep_sending)
 
-    def _send(self) -> None:
+    def _keep_sending(self) -> None:
         while not self._end.is_set():
-            text = b"Subject: flow %d\r\n\r\nHello\r\n" % len(self.accepted)
-            self.accepted.append(self._running.sender.send(text, ["bob@example.org"]))
+            head = f"From: ann@example.org\r\nTo: bob@example.org\r\nSubject: {self.mark} {self.sent:03}\r\n"
+            self.send(f"{head}\r\nHello\r\n".encode())
+            self.sent += 1
             self._end.wait(0.2)
 
-    def __enter__(self) -> "Flow":
+    def send(self, message: bytes) -> None:
+        """Return when *message* is accepted."""
+        self.running.sender.send(message, ["bob@example.org"])
+
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -116,21 +125,69 @@ class Flow:
         self._thread.join()
 
     def more(self) -> None:
-        """Wait until one more has come in on both servers."""
-        before = len(self.accepted)
-        wait_for(lambda: len(self.accepted) > before)
-        self._running.assert_once("bob", self.accepted[before])
+        """Wait until more has come in, by each server that sends, and is on both servers."""
+        enough = self.sent + 1 + len(SERVERS)
+        wait_for(lambda: self.sent >= enough)
+        for server in SERVERS:
+            wait_for(lambda server=server: len(self._arrived(server)) >= enough)  # type: ignore[misc]
+
+    def assert_once(self) -> None:
+        """Each message is there once, on both servers."""
+        for server in SERVERS:
+            wait_for(lambda server=server: len(self._arrived(server)) >= self.sent)  # type: ignore[misc]
+            assert self._arrived(server) == [f"{self.mark} {one:03}" for one in range(self.sent)]
+
+    def _arrived(self, server: str) -> list[str]:
+        """Subjects, sorted."""
+        with self.running.client(server, "bob") as client:
+            if not (uids := found(client, self.mark)):
+                return []
+            _, parts = client.imap.uid(
+                "FETCH", b",".join(uids).decode(), "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])"
+            )
+        return sorted(re.findall(rf"{self.mark} \d+", repr(parts)))
 
 
-def test_syncers_get_new_keys_while_mail_flows(running: Running, tmp_path: Path) -> None:
+class Relayed(Flow):
+    """Mail that ann keeps sending by the relays of both servers, again where it was put off."""
+
+    put_off = 0
+
+    def send(self, message: bytes) -> None:
+        """As a mail program does that has it in its outbox."""
+        port = self.running.system.ports[f"{SERVERS[self.sent % len(SERVERS)]}-submission"]
+        deadline = time.monotonic() + SECONDS
+        while (code := self._answer(port, message)) != 250:
+            assert code < 500 and time.monotonic() < deadline, code
+            self.put_off += 1
+            self._end.wait(0.2)
+
+    def _answer(self, port: int, message: bytes) -> int:
+        try:
+            with smtplib.SMTP_SSL(LOOPBACK, port, context=self.running.tls, timeout=30) as client:
+                client.login("ann", self.running.passwords["ann"])
+                client.sendmail("ann@example.org", ["bob@example.org"], message)
+                return 250
+        except smtplib.SMTPRecipientsRefused as error:
+            return error.recipients["bob@example.org"][0]
+        except smtplib.SMTPResponseException as error:
+            return error.smtp_code
+        except (OSError, smtplib.SMTPServerDisconnected):
+            return 421
+
+
+@pytest.mark.parametrize(("part", "kind"), [("syncer", Flow), ("relay", Relayed)])
+def test_servers_get_new_keys_while_mail_flows(
+    running: Running, tmp_path: Path, part: str, kind: type[Flow]
+) -> None:
     iam, store, system = running.system.session().client("iam"), SecretStore(tmp_path), running.system
-    owners = [one for one in key_rotation.owners(system.config, "syncer") if "syncer/" in one.secret]
+    owners = [one for one in key_rotation.owners(system.config, "syncer") if f"{part}/" in one.secret]
     assert len(owners) == len(SERVERS)
 
     def file(user: str) -> Path:
         return running.state.root / access_keys.KEYS / user / access_keys.CREDENTIALS
 
-    with Flow(running) as flow:
+    with kind(running) as flow:
         for owner in owners:
             store.put(owner.secret, file(owner.user).read_bytes())
             assert key_rotation.begin(iam, store, owner)
@@ -142,7 +199,7 @@ def test_syncers_get_new_keys_while_mail_flows(running: Running, tmp_path: Path)
             new = store.get(owner.secret)
             assert new is not None
             file(owner.user).write_bytes(new)
-            system.restart(f"{server}-syncer")
+            system.restart(f"{server}-{part}")
         flow.more()
         for owner in owners:
             (old,) = key_rotation.finish(iam, store, owner)
@@ -151,8 +208,24 @@ def test_syncers_get_new_keys_while_mail_flows(running: Running, tmp_path: Path)
             ]
             assert old not in file(owner.user).read_text()
         flow.more()
-    for one in flow.accepted:
-        running.assert_once("bob", one)
+    flow.assert_once()
+
+
+def test_dovecot_and_the_relay_get_a_new_password_while_people_send(running: Running) -> None:
+    with Relayed(running) as flow:
+        for server in SERVERS:
+            secret = running.state.settings(server) / relay.SECRET
+            old = secret.read_bytes()
+            secret.unlink()
+            running.system._prepare()
+            assert secret.read_bytes() != old
+            running.system.restart(f"{server}-relay")
+            before = flow.put_off
+            # Dovecot has the old one: nothing goes out, and nothing bounces.
+            wait_for(lambda before=before: flow.put_off > before)  # type: ignore[misc]
+            running.system.restart(f"{server}-dovecot")
+        flow.more()
+    flow.assert_once()
 
 
 def test_the_webmail_sends_with_the_old_password_and_the_new_one_until_the_old_one_goes(
