@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import select
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,11 +14,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from tests.e2e.runbook import assert_shown
 from tests.golden.test_client_profile import CONFIG
+from twinmail.access_key import NewKey
 from twinmail.certificate import pair
 from twinmail.deploy import given_secret, server_files, server_rotation
 from twinmail.deploy.given_secret import NotASecret
 from twinmail.secret_store import SecretStore
+from twinmail.tasks.config import PROJECT
 
 PAIR = pair.placeholder(["primary.example.org"], datetime.now(UTC))
 OTHER = pair.placeholder(["primary.example.org"], datetime.now(UTC))
@@ -112,6 +119,38 @@ def test_command_keeps_it_for_its_owner_alone(
     assert store.path("certificate/backup/credentials").stat().st_mode & 0o777 == 0o600
     said = capsys.readouterr()
     assert "HUSH" not in said.out + said.err and "certificate/backup/credentials" in said.out
+
+
+def test_a_key_is_asked_for_as_the_runbook_shows_it(tmp_path: Path) -> None:
+    name, page = "certificate/primary/credentials", "first-day.md"
+    (tmp_path / "twinmail.toml").write_bytes((PROJECT / "twinmail.toml").read_bytes())
+    program = (
+        "import sys; from pathlib import Path; from twinmail.tasks import config; "
+        "config.PROJECT = Path(sys.argv[1]); from twinmail.tasks import secrets; "
+        "secrets.set_.body(None, sys.argv[2], config=str(config.PROJECT / 'twinmail.toml'))"
+    )
+    keyboard, screen = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path), name],
+        env={"PYTHONPATH": str(PROJECT / "src"), "PATH": os.defpath},
+        stdin=screen,
+        stdout=screen,
+        stderr=screen,
+        start_new_session=True,
+    )
+    os.close(screen)
+    said = b""
+    for asked, typed in ((b"ID: ", b"AKIAEXAMPLE\n"), (b"key: ", b"HUSH\n"), (name.encode(), b"")):
+        while not said.endswith(asked):
+            assert select.select([keyboard], [], [], 60)[0], said
+            said += os.read(keyboard, 1)
+        os.write(keyboard, typed)
+    assert process.wait(60) == 0
+    os.close(keyboard)
+    assert b"HUSH" not in said
+    assert_shown(page, f"./inv secrets set {name}", said.decode().splitlines())
+    kept = SecretStore(tmp_path / ".twinmail" / "secrets").get(name)
+    assert kept is not None and NewKey.from_file(kept) == NewKey("AKIAEXAMPLE", "HUSH")
 
 
 def test_new_keys_of_production_are_in_the_store_and_reach_their_containers(tmp_path: Path) -> None:
