@@ -140,6 +140,7 @@ def measure(
     Raises:
         TwinmailError: something is missing or fails.
     """
+    version = build_peer.version()
     shutil.rmtree(folder, ignore_errors=True)
     copy = _Copy(folder / "sources", host_platform())
     copy.make(root, downloads)
@@ -179,7 +180,7 @@ def measure(
             os.sync()
             seconds, octets[name] = act()
             runs.setdefault(name, []).append(seconds)
-    return Result(images, compared, host_platform(), build_peer.version(), runs, octets, shipped)
+    return Result(images, compared, host_platform(), version, runs, octets, shipped)
 
 
 @dataclass

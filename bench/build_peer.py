@@ -23,6 +23,7 @@ from twinmail.oci.spec import chain, load_all
 NAME = "mmdebstrap"
 # With what the packages' scripts need to run.
 _INSTALLED = "essential"
+_ARCHIVES = "/var/cache/apt/archives"
 # What packages say of each other. Without it apt takes those that are named, and nothing more.
 _RELATIONS = ("Depends", "Pre-Depends", "Provides", "Conflicts", "Breaks", "Replaces")
 
@@ -58,10 +59,8 @@ def prepare(root: Path, folder: Path, image: str, downloads: Path, mirrors: Mirr
         mirrors: where the packages come from that an installation needs; without, there will be none.
 
     Raises:
-        NoPeer: mmdebstrap is missing, or cannot be used here.
+        NoPeer: mmdebstrap cannot be used here.
     """
-    if not shutil.which(NAME):
-        raise NoPeer(f"{NAME}: not found; install it: sh .ci/mmdebstrap")
     folder.mkdir(parents=True)
     specs = chain(load_all(root), image)
     locked = folder / "locked"
@@ -79,7 +78,13 @@ def prepare(root: Path, folder: Path, image: str, downloads: Path, mirrors: Mirr
 
 
 def version() -> str:
-    """Which one it is."""
+    """Which one this machine has.
+
+    Raises:
+        NoPeer: none.
+    """
+    if not shutil.which(NAME):
+        raise NoPeer(f"{NAME}: not found; install it: sh .ci/mmdebstrap")
     told = subprocess.run([NAME, "--version"], capture_output=True, text=True, check=False)
     return told.stdout.strip().removeprefix(f"{NAME} ")
 
@@ -93,9 +98,6 @@ def _download(names: Sequence[str], folder: Path, mirrors: Mirrors) -> None:
     lines = [one.line(mirrors.keyring) for one in sources]
     _run(_INSTALLED, names, Path("/dev/null"), lines, *keep)
     _index(folder, relations=True)
-
-
-_ARCHIVES = "/var/cache/apt/archives"
 
 
 def _run(variant: str, names: Sequence[str], archive: Path, sources: Sequence[str], *more: str) -> float:

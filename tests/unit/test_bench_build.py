@@ -1,6 +1,12 @@
 """What the benchmark of a build tells of what it measured."""
 
+from pathlib import Path
+
+import pytest
+
+from bench import build
 from bench.build import ALONE, COLD, FIRST, NOOP, ONE_LINE, PLAIN, UNPACKED, WARM, Result
+from bench.peers import NoPeer
 
 
 def test_ratios_are_medians_of_theirs_by_ours() -> None:
@@ -15,3 +21,12 @@ def test_ratios_are_medians_of_theirs_by_ours() -> None:
     first, second = result.tables()
     assert first.rows[1] == ("cold: only downloads here", "6.00", "5.00 to 90.00")
     assert second.rows[1][1:] == ("7.50", "6.00 to 9.00", "36.0", "2.50")
+
+
+def test_what_is_missing_is_said_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NoPeer, match=r"mmdebstrap: not found; install it: sh \.ci/mmdebstrap"):
+        build.measure(tmp_path / "bench", tmp_path, None, lambda text: None)
+    assert not (tmp_path / "bench").exists()
