@@ -99,9 +99,9 @@ class Result:
         if ALONE not in self.runs:
             return (ours,)
         others = Table(
-            f"{self.compared} for {self.platform}, packages here; mmdebstrap {self.version} writes one archive "
-            "with documentation and all; ours writes layers, users, configuration, a variant with a shell and "
-            "an SBOM",
+            f"{self.compared} for {self.platform}, packages here; mmdebstrap {self.version} writes one "
+            "archive with documentation and all; ours writes layers, users, configuration, a variant with a "
+            "shell and an SBOM",
             ("with", "seconds", "from, to", "MB", "times ours"),
             tuple(
                 (*self._row(one), f"{self.octets[one] / _MB:.1f}", f"{self._ratio(one):.2f}")
