@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote_plus
 
@@ -101,10 +101,12 @@ class LogSimulator:
         for start in range(0, len(data), 4096):
             yield data[start : start + 4096]
 
-    def read_all(self, keys: Sequence[str], most: int) -> dict[str, bytes]:
+    def each(self, keys: Sequence[str], most: int, take: Callable[[str, bytes], None]) -> None:
         self._fail()
         self.reads += keys
-        return {key: self.objects[key] for key in keys if len(self.objects.get(key, bytes(most + 1))) <= most}
+        for key in keys:
+            if len(self.objects.get(key, bytes(most + 1))) <= most:
+                take(key, self.objects[key])
 
     def _fail(self) -> None:
         if self.fault is not None:

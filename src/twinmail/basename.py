@@ -7,6 +7,7 @@ message, so that two servers which never spoke to each other hold it under the s
 import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from twinmail.layout import checked_ses_id
 
@@ -25,6 +26,8 @@ def base_name(arrived: datetime, ses_id: str, size: int, vsize: int) -> str:
     return f"{int(arrived.astimezone(UTC).timestamp())}.{derived(ses_id)}.{HOST},S={size},W={vsize}"
 
 
+# A delivery asks for that of its message several times.
+@lru_cache(maxsize=4096)
 def derived(ses_id: str) -> str:
     """The middle part of the base name of the message *ses_id*: 32 hexadecimal digits."""
     return hashlib.sha256(checked_ses_id(ses_id).encode("ascii")).hexdigest()[:32]

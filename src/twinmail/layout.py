@@ -133,10 +133,21 @@ class ManifestKey:
         if match is None:
             raise LayoutError(f"key {key!r}: expected manifest/YYYY/MM/DD/HHMMSS.ffffffZ-<ses-id>.json")
         try:
-            moment = datetime.strptime(f"{match['day']} {match['time']}", "%Y/%m/%d %H%M%S.%f")
+            # By position: strptime takes ten times as long, and a restore reads every key.
+            day, time = match["day"], match["time"]
+            moment = datetime(
+                int(day[:4]),
+                int(day[5:7]),
+                int(day[8:]),
+                int(time[:2]),
+                int(time[2:4]),
+                int(time[4:6]),
+                int(time[7:]),
+                tzinfo=UTC,
+            )
         except ValueError as error:
             raise LayoutError(f"key {key!r}: not a date and time ({error})") from error
-        return cls(committed=moment.replace(tzinfo=UTC), ses_id=checked_ses_id(match["ses_id"]))
+        return cls(committed=moment, ses_id=checked_ses_id(match["ses_id"]))
 
     def __str__(self) -> str:
         return manifest_key(self.ses_id, self.committed)

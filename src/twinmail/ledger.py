@@ -171,14 +171,13 @@ class Ledger:
             octets = {mailbox: self._journal(mailbox).append(*records) for mailbox, records in of.items()}
             checkpoint("journaled")
             now = time.time()
-            for one in deliveries:
-                self._insert(connection, one.mailbox, one.record, octets[one.mailbox])
-                connection.execute(
-                    "INSERT OR IGNORE INTO delivered VALUES(?, ?, ?)",
-                    (one.mailbox, stem(one.record.name), now),
-                )
-                if one.finishes is not None:
-                    self._finish(connection, one.finishes)
+            for mailbox, records in of.items():
+                self._insert(connection, mailbox, records, octets[mailbox])
+            connection.executemany(
+                "INSERT OR IGNORE INTO delivered VALUES(?, ?, ?)",
+                [(one.mailbox, stem(one.record.name), now) for one in deliveries],
+            )
+            self._finish(connection, [one.finishes for one in deliveries if one.finishes is not None])
 
     def adopt(self, mailbox: str, found: Mapping[str, Record]) -> int:
         """Remember those of *found* (by stem) that are not known, and count them."""
@@ -189,8 +188,7 @@ class Ledger:
             }
             missing = [record for name, record in sorted(found.items()) if name not in known]
             if missing:
-                for record in missing:
-                    self._insert(connection, mailbox, record, 0)
+                self._insert(connection, mailbox, missing, 0)
                 self._write_journal(connection, mailbox)
         return len(missing)
 
@@ -209,7 +207,7 @@ class Ledger:
     def finish(self, key: str) -> None:
         """Remember that the entry *key* needs nothing any more."""
         with self._transaction() as connection:
-            self._finish(connection, key)
+            self._finish(connection, [key])
 
     def park(self, key: str, reason: str) -> None:
         """Put the entry *key* aside: trying again cannot help until something changes."""
@@ -289,7 +287,7 @@ class Ledger:
                 if line.record is None:
                     damaged += 1
                 else:
-                    self._insert(connection, mailbox, line.record, line.end)
+                    self._insert(connection, mailbox, [line.record], line.end)
                     count += 1
         if damaged and octets:
             # The place to go on from may itself be wrong.
@@ -319,15 +317,16 @@ class Ledger:
         return Journal(self.mail / mailbox / JOURNAL)
 
     @staticmethod
-    def _finish(connection: sqlite3.Connection, key: str) -> None:
-        connection.execute("INSERT OR REPLACE INTO entry VALUES(?, NULL)", (key,))
-        connection.execute("DELETE FROM waiting WHERE key = ?", (key,))
+    def _finish(connection: sqlite3.Connection, keys: Iterable[str]) -> None:
+        rows = [(one,) for one in keys]
+        connection.executemany("INSERT OR REPLACE INTO entry VALUES(?, NULL)", rows)
+        connection.executemany("DELETE FROM waiting WHERE key = ?", rows)
 
     @staticmethod
-    def _insert(connection: sqlite3.Connection, mailbox: str, record: Record, octets: int) -> None:
-        connection.execute(
+    def _insert(connection: sqlite3.Connection, mailbox: str, records: Iterable[Record], octets: int) -> None:
+        connection.executemany(
             "INSERT OR IGNORE INTO delivery VALUES(?, ?, ?, ?)",
-            (mailbox, stem(record.name), record.folder, record.name),
+            [(mailbox, stem(one.name), one.folder, one.name) for one in records],
         )
         connection.execute("INSERT OR REPLACE INTO journal VALUES(?, ?)", (mailbox, octets))
 

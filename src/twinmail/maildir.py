@@ -90,7 +90,7 @@ class Maildir:
         """
         self.prepare(INBOX)
         # Unique, so that a leftover of a killed process is never appended to.
-        path = self.root / "tmp" / f"{name}.{secrets.token_hex(4)}{STAGING}"
+        path = Path(f"{self.root}/tmp/{name}.{secrets.token_hex(4)}{STAGING}")
         digest, size = hashlib.sha256(), 0
 
         try:
@@ -99,7 +99,7 @@ class Maildir:
             self._prepared.clear()
             raise _failure(path, error) from error
         try:
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
+            try:
 
                 def copied() -> Iterator[bytes]:
                     nonlocal size
@@ -112,7 +112,9 @@ class Maildir:
                         yield chunk
 
                 vsize = virtual_size(copied())
-                _finish(path, file.fileno(), arrived, durable)
+                _finish(path, descriptor, arrived, durable)
+            finally:
+                os.close(descriptor)
         except BaseException:
             self.discard(path)
             raise
@@ -150,7 +152,7 @@ class Maildir:
     def link_file(self, file: Path, folder: str, name: str, info: str = "") -> Path:
         """Make *file*, a message of this very Maildir, visible in *folder*; see `link`."""
         self.prepare(folder)
-        path = self.folder(folder) / _part(info) / f"{name}{info}"
+        path = Path(f"{self.folder(folder)}/{_part(info)}/{name}{info}")
         try:
             path.hardlink_to(file)
         except FileExistsError:

@@ -20,7 +20,14 @@ from twinmail.sync.log import Log
 from twinmail.sync.packed_source import PackedSource
 from twinmail.sync.s3 import PAGE, S3Source
 from twinmail.sync.s3_packs import S3Packs
-from twinmail.sync.source import ObjectMissing, Queue, QueueUnavailable, Source, SourceUnavailable
+from twinmail.sync.source import (
+    ObjectMissing,
+    Queue,
+    QueueUnavailable,
+    Source,
+    SourceUnavailable,
+    read_all,
+)
 from twinmail.sync.sqs import SqsQueue
 
 
@@ -127,8 +134,8 @@ class TestSource:
             bucket.objects.put(one, data)
         bucket.objects.put("processed/2026/11/22/large.eml", bytes(1001))
         others = ["processed/2026/11/22/large.eml", "processed/2026/11/22/absent.eml", "processed//odd.eml"]
-        assert bucket.source.read_all([*wanted, *others], 1000) == wanted
-        assert bucket.source.read_all([], 1000) == {}
+        assert read_all(bucket.source, [*wanted, *others], 1000) == wanted
+        assert read_all(bucket.source, [], 1000) == {}
 
     @pytest.mark.parametrize("absent", ["processed/2026/11/22/b.eml", "manifest/none"])
     def test_missing_object(self, bucket: Bucket, absent: str) -> None:

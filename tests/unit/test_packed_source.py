@@ -18,7 +18,7 @@ from twinmail.sync import pack_catalog, packed_source
 from twinmail.sync.bulk import MESSAGE_OCTETS
 from twinmail.sync.log import Log
 from twinmail.sync.packed_source import PAGE, PackedSource
-from twinmail.sync.source import ObjectMissing, SourceUnavailable
+from twinmail.sync.source import ObjectMissing, SourceUnavailable, read_all
 
 DAY = 86_400.0
 OLD = -60 * DAY
@@ -57,9 +57,9 @@ class Bucket:
         for page in self.source.keys_after(MANIFEST):
             assert len(page) <= PAGE
             keys += page
-            entries = self.source.read_all(page, MESSAGE_OCTETS)
+            entries = read_all(self.source, page, MESSAGE_OCTETS)
             named = {key: Entry.from_bytes(data).key for key, data in entries.items()}
-            messages = self.source.read_all([*named.values()], MESSAGE_OCTETS)
+            messages = read_all(self.source, [*named.values()], MESSAGE_OCTETS)
             found |= {key: messages[one] for key, one in named.items() if one in messages}
         return keys, found
 
@@ -271,7 +271,7 @@ def test_outage_is_no_damage(bucket: Bucket) -> None:
     next(pages)
     bucket.log.fault = DOWN
     with pytest.raises(SourceUnavailable):
-        bucket.source.read_all(keys, MESSAGE_OCTETS)
+        read_all(bucket.source, keys, MESSAGE_OCTETS)
     with pytest.raises(SourceUnavailable):
         bucket.read(keys[0])
     bucket.log.fault = None

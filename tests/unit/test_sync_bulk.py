@@ -164,14 +164,14 @@ def test_a_bug_in_a_batch_stops_nobody(syncer: Syncer, monkeypatch: pytest.Monke
 
 
 def test_an_outage_in_a_batch_ends_with_the_outage(syncer: Syncer, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, failures = LogSimulator.read_all, [True, True]
+    before, failures = LogSimulator.each, [True, True]
 
-    def read_all(self: LogSimulator, keys: list[str], most: int) -> dict[str, bytes]:
+    def each(self: LogSimulator, *arguments: Any) -> None:
         if failures:
             failures.pop()
             raise DOWN
-        return before(self, keys, most)
+        before(self, *arguments)
 
-    monkeypatch.setattr(LogSimulator, "read_all", read_all)
+    monkeypatch.setattr(LogSimulator, "each", each)
     syncer.start(push=False).wait(COUNT)
     assert len(names(syncer)) == COUNT

@@ -1,14 +1,18 @@
 """Catching up: many entries at once, for a server that has much to fetch, such as a new one.
 
 The order of durable writes is the carrier's, only that each write is one for a whole batch: all messages into
-``tmp/``, one flush of the file system, all names, a flush of each folder, the journals, the ledger. What is
-not plain (a filter to ask, several mailboxes, no room, a large message, any error) is left to the carrier.
+``tmp/``, one flush of the file system, all names, a flush of each folder, the journals, the ledger. While a
+batch is made durable, the next one is read. What is not plain (a filter to ask, several mailboxes, no room, a
+large message, any error) is left to the carrier.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from twinmail.durable_file import FileSystem, NotWritten
@@ -20,17 +24,19 @@ from twinmail.sync.decisions import HEADER_OCTETS, Decisions
 from twinmail.sync.placing import Placed, Placing
 from twinmail.sync.plan import Park, decode, message_stem, placement, plan
 from twinmail.sync.quota import Quotas
-from twinmail.sync.source import Source, SourceUnavailable
+from twinmail.sync.source import Source, SourceUnavailable, read_all
 from twinmail.sync.steps import Checkpoint
 
 LEAST = 64
 """Entries below which a batch is not worth it."""
 
 MESSAGE_OCTETS = 1 << 20
-"""A larger message is streamed, by the carrier; of these, a batch is held in memory."""
+"""A larger message is streamed, by the carrier; of these, as many are in memory as are read at a time."""
 
 _BATCH = 256
-_BATCH_OCTETS = 32 << 20
+_BATCH_OCTETS = 16 << 20
+_AHEAD = 1
+"""Batches that are read while one is made durable; two are not faster, and hold twice the memory."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,20 @@ class Plain:
     stem: str
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Messages for which there is room, and those of them that are in ``tmp/``; not yet durable."""
+
+    messages: Sequence[Plain]
+    ready: list[tuple[Plain, Placed]]
+
+
 class Bulk:
     """Carries batches of entries of *source* into the mailboxes under *mail*.
 
     Args:
         alone: the lock of a message, by its stem.
-        told: is told each delivery that is durable.
+        told: is told the deliveries that are durable.
     """
 
     def __init__(
@@ -60,7 +74,7 @@ class Bulk:
         quotas: Quotas,
         decisions: Decisions | None,
         alone: Callable[[str], threading.Lock],
-        told: Callable[[str, Entry, str, Sequence[Placement]], None],
+        told: Callable[[Sequence[Placed]], None],
         checkpoint: Checkpoint,
     ) -> None:
         self._source = source
@@ -81,62 +95,95 @@ class Bulk:
         done: set[str] = set()
         entries = self._entries(keys)
         self._checkpoint("read")
-        known = self._ledger.delivered_of([message_stem(one) for one in entries.values()])
-        for batch in _batches(_plain(entries, known)):
-            if stopping():
-                break
+        stems = {key: message_stem(entry) for key, entry in entries.items()}
+        known = self._ledger.delivered_of(stems.values())
+        batches = _batches(_plain(entries, stems, known))
+        with (
+            closing(FileSystem(self._mail)) as file_system,
+            ThreadPoolExecutor(_AHEAD, thread_name_prefix="read-ahead") as ahead,
+        ):
+            reading: deque[Future[_Batch]] = deque()
             try:
-                done |= self._deliver(batch)
+                while not stopping():
+                    reading.extend(
+                        ahead.submit(self._read, one) for one in islice(batches, _AHEAD + 1 - len(reading))
+                    )
+                    if not reading:
+                        break
+                    done |= self._deliver(reading.popleft().result(), file_system)
             except (NotWritten, SourceUnavailable):
-                break
+                pass
+            finally:
+                for one in reading:
+                    self._give_up(one)
         return frozenset(done)
 
     def _entries(self, keys: Sequence[str]) -> dict[str, Entry]:
-        found = {}
-        for key, data in self._source.read_all(keys, MESSAGE_OCTETS).items():
-            entry = decode(key, data)
-            if not isinstance(entry, Park):
-                found[key] = entry
-        return found
+        read = read_all(self._source, keys, MESSAGE_OCTETS)
+        # In the order of the log, whatever order they came in.
+        decoded = {key: decode(key, read[key]) for key in keys if key in read}
+        return {key: entry for key, entry in decoded.items() if not isinstance(entry, Park)}
 
-    def _deliver(self, batch: Sequence[Plain]) -> set[str]:
-        with ExitStack() as held:
-            for lock in sorted({id(one): one for one in (self._alone(x.stem) for x in batch)}.items()):
-                held.enter_context(lock[1])
-            # Somebody may have carried one of them meanwhile.
-            known = self._ledger.delivered_of([one.stem for one in batch])
-            batch = [
-                one
-                for one in batch
-                if one.delivery.mailbox not in known.get(one.stem, frozenset())
-                and not self._placing.is_linked(one.delivery.mailbox, one.stem)
-                and not held.enter_context(self._quotas.claim([one.delivery], one.entry.size))
-            ]
-            bodies = self._source.read_all([one.entry.key for one in batch], MESSAGE_OCTETS)
-            file_system = FileSystem(self._mail)
-            held.callback(file_system.close)
-            ready: list[tuple[Plain, Placed]] = []
-            try:
-                for one in batch:
-                    body = bodies.pop(one.entry.key, None)
-                    placements = self._place_of(one, body) if body is not None else None
-                    if body is None or placements is None:
-                        continue
-                    staged = self._stage(one, body)
-                    self._checkpoint("decided")
-                    if staged is not None:
-                        ready.append(
-                            (one, Placed(one.delivery.mailbox, staged, one.entry, placements, one.key))
-                        )
-                file_system.flush()
-                self._checkpoint("staged")
-                self._placing.place_all([placed for _, placed in ready])
-            finally:
-                for one, placed in ready:
-                    self._placing.maildir(one.delivery.mailbox).discard(placed.staged.path)
-        for one, placed in ready:
-            self._told(one.key, one.entry, one.delivery.mailbox, (placed.placement,))
-        return {one.key for one, _ in ready}
+    def _read(self, wanted: Sequence[Plain]) -> _Batch:
+        """Those of *wanted* that have room, in ``tmp/``.
+
+        Raises:
+            SourceUnavailable: nothing of them is in ``tmp/`` then, nor is room held for them; as for others.
+            NotWritten.
+        """
+        batch = _Batch([one for one in wanted if self._quotas.hold(one.delivery.mailbox, one.entry.size)], [])
+        by_key = {one.entry.key: one for one in batch.messages}
+
+        def take(key: str, body: bytes) -> None:
+            one = by_key[key]
+            place = self._place_of(one, body)
+            staged = self._stage(one, body) if place is not None else None
+            if place is not None and staged is not None:
+                batch.ready.append((one, Placed(one.delivery.mailbox, staged, one.entry, place, one.key)))
+            self._checkpoint("decided")
+
+        try:
+            self._source.each(list(by_key), MESSAGE_OCTETS, take)
+        except BaseException:
+            self._let_go(batch)
+            raise
+        return batch
+
+    def _deliver(self, batch: _Batch, file_system: FileSystem) -> set[str]:
+        """Place what is ready, durably, and return its keys."""
+        try:
+            file_system.flush()
+            self._checkpoint("staged")
+            with ExitStack() as held:
+                # In one order, so that two who need several never wait for each other.
+                for lock in sorted({self._alone(one.stem) for one in batch.messages}, key=id):
+                    held.enter_context(lock)
+                # Somebody may have carried one of them meanwhile.
+                known = self._ledger.delivered_of([one.stem for one, _ in batch.ready])
+                placed = [
+                    placed
+                    # In the order of the log: that is the order in which clients list them.
+                    for one, placed in sorted(batch.ready, key=lambda x: x[0].key)
+                    if placed.mailbox not in known.get(one.stem, frozenset())
+                    and not self._placing.is_linked(placed.mailbox, one.stem)
+                ]
+                self._placing.place_all(placed)
+        finally:
+            self._let_go(batch)
+        self._told(placed)
+        return {one.finishes for one in placed}
+
+    def _give_up(self, reading: "Future[_Batch]") -> None:
+        # What it failed with is met again by whoever carries them one by one.
+        with suppress(Exception):
+            self._let_go(reading.result())
+
+    def _let_go(self, batch: _Batch) -> None:
+        """Remove what is in ``tmp/``; what was placed has another name by now."""
+        for one, placed in batch.ready:
+            self._placing.maildir(one.delivery.mailbox).discard(placed.staged.path)
+        for one in batch.messages:
+            self._quotas.let_go(one.delivery.mailbox, one.entry.size)
 
     def _place_of(self, one: Plain, body: bytes) -> Placement | None:
         if one.entry.imported:
@@ -154,14 +201,17 @@ class Bulk:
         return staged
 
 
-def _plain(entries: Mapping[str, Entry], known: Mapping[str, frozenset[str]]) -> Iterator[Plain]:
+def _plain(
+    entries: Mapping[str, Entry], stems: Mapping[str, str], known: Mapping[str, frozenset[str]]
+) -> Iterator[Plain]:
     """Those of *entries* that are for one mailbox, which has not got it (see `plan`), each message once."""
     met = set()
     for key, entry in entries.items():
-        todo = plan(entry, known.get(message_stem(entry), frozenset()))
-        if len(todo.deliveries) == 1 and entry.size <= MESSAGE_OCTETS and todo.stem not in met:
-            met.add(todo.stem)
-            yield Plain(key, entry, todo.deliveries[0], todo.stem)
+        stem = stems[key]
+        todo = plan(entry, known.get(stem, frozenset()))
+        if len(todo.deliveries) == 1 and entry.size <= MESSAGE_OCTETS and stem not in met:
+            met.add(stem)
+            yield Plain(key, entry, todo.deliveries[0], stem)
 
 
 def _batches(wanted: Iterator[Plain]) -> Iterator[list[Plain]]:

@@ -25,7 +25,7 @@ from twinmail.sync.decisions import RETRY_CAP_SECONDS, Decisions, NotDecided
 from twinmail.sync.log import Log, utc_now
 from twinmail.sync.outage import Outage
 from twinmail.sync.outcome import Outcome, Progress
-from twinmail.sync.placing import Placing
+from twinmail.sync.placing import Placed, Placing
 from twinmail.sync.plan import Deliver, Park, decode, message_stem, placement, plan
 from twinmail.sync.quota import Quotas
 from twinmail.sync.retries import Retries
@@ -115,8 +115,8 @@ class Carrier:
         return {**taken, **{key: self.carry(key, origin) for key in keys if key not in taken}}
 
     def _bulk(self, origin: str) -> Bulk:
-        def told(key: str, entry: Entry, mailbox: str, placements: Sequence[Placement]) -> None:
-            self._say(key, entry, mailbox, placements, origin)
+        def told(several: Sequence[Placed]) -> None:
+            self._say([_told(one.finishes, one.entry, one.mailbox, one.placement, origin) for one in several])
 
         return Bulk(
             self._source,
@@ -264,8 +264,12 @@ class Carrier:
                     placements = self._decide(entry, one, staged)
                     last = finishes if one is missing[-1] else None
                     self._placing.place(one.mailbox, staged, entry, placements, last)
-                    seconds = (self._clock() - started, download)
-                    self._say(key, entry, one.mailbox, placements, origin, *seconds)
+                    told = _told(key, entry, one.mailbox, placements[0], origin)
+                    told |= {
+                        "download_ms": round(download * 1000, 1),
+                        "delivery_ms": round((self._clock() - started) * 1000, 1),
+                    }
+                    self._say([told], placements)
             finally:
                 first.discard(staged.path)
 
@@ -301,31 +305,29 @@ class Carrier:
         self._checkpoint("staged")
         return staged
 
-    def _say(
-        self,
-        key: str,
-        entry: Entry,
-        mailbox: str,
-        placements: Sequence[Placement],
-        origin: str,
-        delivery: float | None = None,
-        download: float | None = None,
-    ) -> None:
-        now = utc_now()
-        age = now - (committed(key) or now)
-        told: dict[str, object] = {
-            "ses_id": entry.ses_id,
-            "mailbox": mailbox,
-            "folder": placements[0].folder,
-            "size": entry.size,
-            "origin": origin,
-            "manifest_age_ms": round(age.total_seconds() * 1000),
-        }
-        if delivery is not None and download is not None:
-            told |= {"download_ms": round(download * 1000, 1), "delivery_ms": round(delivery * 1000, 1)}
-        self._log.info("delivered", **told)
-        for one in placements:
-            self.arrived(mailbox, one.folder)
+    def _say(self, several: Sequence[dict[str, object]], placements: Sequence[Placement] = ()) -> None:
+        """Tell of deliveries; *placements* if one has several places."""
+        if not several:
+            return
+        self._log.each("delivered", several)
+        folders = {(str(one["mailbox"]), str(one["folder"])) for one in several}
+        folders |= {(str(one["mailbox"]), place.folder) for one in several for place in placements}
+        for mailbox, folder in sorted(folders):
+            self.arrived(mailbox, folder)
+        now = utc_now().isoformat(timespec="milliseconds")
         with self._lock:
-            self._delivered += 1
-            self._last = {"at": now.isoformat(timespec="milliseconds"), **told}
+            self._delivered += len(several)
+            self._last = {"at": now, **several[-1]}
+
+
+def _told(key: str, entry: Entry, mailbox: str, placement: Placement, origin: str) -> dict[str, object]:
+    now = utc_now()
+    age = now - (committed(key) or now)
+    return {
+        "ses_id": entry.ses_id,
+        "mailbox": mailbox,
+        "folder": placement.folder,
+        "size": entry.size,
+        "origin": origin,
+        "manifest_age_ms": round(age.total_seconds() * 1000),
+    }

@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
-from twinmail.filter.decision import PREFIX
+from twinmail.filter.decision import PREFIX, decision_key
 from twinmail.sync.log import utc_now
 from twinmail.sync.state_store import StateStore
 
@@ -40,23 +40,27 @@ class DecidedDays:
         self._clock = clock
         self._now = now
         self._lock = threading.Lock()
-        self._days: dict[str, _Day] = {}
+        self._days: dict[date, _Day] = {}
 
-    def has(self, key: str, arrived: datetime) -> bool:
-        """Whether the decision *key* exists, about mail that *arrived* then; of new mail, no.
+    def has(self, ses_id: str, arrived: datetime, mailbox: str) -> bool:
+        """Whether there is a decision of *mailbox* about a message that *arrived* then; of new mail, no.
 
         Raises:
             SourceUnavailable: transient.
         """
         if self._now() - arrived < LATE:
             return False
-        name = f"{arrived.astimezone(UTC):%Y/%m/%d}"
+        day = arrived.astimezone(UTC).date()
+        keys = self._keys(day)
+        return bool(keys) and decision_key(ses_id, arrived, mailbox) in keys
+
+    def _keys(self, wanted: date) -> frozenset[str]:
         # One listing for all threads that restore the same day.
         with self._lock:
-            day = self._days.pop(name, None)
+            day = self._days.pop(wanted, None)
             if day is None or self._clock() - day.listed > _FRESH_SECONDS:
-                day = _Day(frozenset(self._store.keys(f"{PREFIX}{name}/")), self._clock())
-            self._days[name] = day
+                day = _Day(frozenset(self._store.keys(f"{PREFIX}{wanted:%Y/%m/%d}/")), self._clock())
+            self._days[wanted] = day
             while len(self._days) > _DAYS:
                 del self._days[next(iter(self._days))]
-            return key in day.keys
+            return day.keys

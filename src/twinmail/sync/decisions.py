@@ -5,6 +5,7 @@ manifest entry says where the message goes. Everything else is a decision in S3:
 it, the others adopt it, also years later when a mailbox is restored from the log.
 """
 
+import os
 import threading
 import time
 from collections import Counter
@@ -130,10 +131,10 @@ class Decisions:
         """
         folder = self._folder(entry, delivery, message)
         asks = is_active(self._desk.mail / delivery.mailbox, entry.arrived)
-        key = decision_key(entry.ses_id, entry.arrived, delivery.mailbox)
         plain = (Placement(delivery.folder),)
-        if not asks and folder == delivery.folder and not self._days.has(key, entry.arrived):
+        if not asks and folder == delivery.folder and not self._decided(entry, delivery):
             return plain
+        key = decision_key(entry.ses_id, entry.arrived, delivery.mailbox)
         decision = self._adopted(key)
         if decision is None:
             if asks:
@@ -159,8 +160,10 @@ class Decisions:
             return None
         if is_active(self._desk.mail / delivery.mailbox, entry.arrived):
             return None
-        key = decision_key(entry.ses_id, entry.arrived, delivery.mailbox)
-        return None if self._days.has(key, entry.arrived) else Placement(own)
+        return None if self._decided(entry, delivery) else Placement(own)
+
+    def _decided(self, entry: Entry, delivery: Delivery) -> bool:
+        return self._days.has(entry.ses_id, entry.arrived, delivery.mailbox)
 
     def _folder(self, entry: Entry, delivery: Delivery, message: Path) -> str:
         if self._desk.junk is None:
@@ -273,10 +276,10 @@ class Decisions:
 
 def is_active(home: Path, arrived: datetime) -> bool:
     """Whether the mailbox at *home* has an active script that acts on mail that *arrived* then."""
-    link = home / ACTIVE
+    link = f"{home}/{ACTIVE}"
     try:
         # The time of the link is when the script became active; the script itself may be edited later.
-        since = link.lstat().st_mtime
-        return link.exists() and arrived >= datetime.fromtimestamp(since, UTC) - GRACE
+        since = os.lstat(link).st_mtime
+        return Path(link).exists() and arrived >= datetime.fromtimestamp(since, UTC) - GRACE
     except (OSError, OverflowError, ValueError):
         return False

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import IO
 
@@ -40,11 +40,15 @@ class Log:
         """Say what somebody must look at."""
         self._write("error", event, fields)
 
-    def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
+    def each(self, event: str, several: Iterable[dict[str, object]]) -> None:
+        """Say that *event* happened several times, each with its own fields."""
+        self._write("info", event, *several)
+
+    def _write(self, level: str, event: str, *several: dict[str, object]) -> None:
         head = {"time": self._clock().isoformat(timespec="milliseconds"), "level": level, "event": event}
-        line = json.dumps({**head, **fields}, ensure_ascii=False, default=str)
+        lines = [json.dumps({**head, **one}, ensure_ascii=False, default=str) + "\n" for one in several]
         # What came from outside may hold half a character; the log must not fail on it.
-        text = line.encode("utf-8", "backslashreplace").decode("utf-8")
+        text = "".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
         with self._lock:
-            self._stream.write(text + "\n")
+            self._stream.write(text)
             self._stream.flush()

@@ -117,7 +117,7 @@ class PackedSource:
                 raise
         yield from packed
 
-    def read_all(self, keys: Sequence[str], most: int) -> dict[str, bytes]:
+    def each(self, keys: Sequence[str], most: int, take: Callable[[str, bytes], None]) -> None:
         """Many objects; see `twinmail.sync.source.Source`."""
         members, others = [], []
         for key in keys:
@@ -126,16 +126,14 @@ class PackedSource:
                 others.append(key)
             elif member.range.size <= most:
                 members.append(member)
-        found: dict[str, bytes] = {}
         for member in sorted(members, key=lambda one: (one.pack, one.range.at)):
             octets = self._small(member)
             if octets is None:
                 others.append(member.range.key)
             else:
-                found[member.range.key] = octets
+                take(member.range.key, octets)
         if others:
-            found |= self._source.read_all(others, most)
-        return found
+            self._source.each(others, most, take)
 
     def _look_up(self, key: str) -> Member | None:
         """Where a packed object is whose original is gone; what was not found is not sought again at once."""

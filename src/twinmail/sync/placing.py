@@ -58,7 +58,9 @@ class Placing:
     def maildir(self, mailbox: str) -> Maildir:
         """The Maildir of *mailbox*."""
         with self._lock:
-            return self._maildirs.setdefault(mailbox, Maildir(self._mail / mailbox / "Maildir"))
+            if mailbox not in self._maildirs:
+                self._maildirs[mailbox] = Maildir(self._mail / mailbox / "Maildir")
+            return self._maildirs[mailbox]
 
     def is_linked(self, mailbox: str, stem: str) -> bool:
         """Whether the message *stem* is visible in *mailbox* already, and only the ledger does not know."""

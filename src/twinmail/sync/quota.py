@@ -150,15 +150,16 @@ class Quotas:
         Gives those of them that have no room. At the end what was held counts as delivered; if it was not, a
         look finds out.
         """
-        full = tuple(one for one in deliveries if not self._hold(one.mailbox, octets))
+        full = tuple(one for one in deliveries if not self.hold(one.mailbox, octets))
         try:
             yield full
         finally:
             for one in deliveries:
                 if one not in full:
-                    self._let_go(one.mailbox, octets)
+                    self.let_go(one.mailbox, octets)
 
-    def _hold(self, mailbox: str, octets: int) -> bool:
+    def hold(self, mailbox: str, octets: int) -> bool:
+        """Hold room for a message of *octets* in *mailbox* until `let_go`; False if it has no room."""
         box, quota = self._mailbox(mailbox), self.quota_of(mailbox)
         with box.lock:
             used = box.used
@@ -170,7 +171,8 @@ class Quotas:
             box.held += octets
         return True
 
-    def _let_go(self, mailbox: str, octets: int) -> None:
+    def let_go(self, mailbox: str, octets: int) -> None:
+        """End what `hold` began; the message counts as delivered."""
         box = self._mailbox(mailbox)
         with box.lock:
             box.held -= octets
@@ -178,7 +180,9 @@ class Quotas:
 
     def _mailbox(self, name: str) -> _Mailbox:
         with self._lock:
-            return self._mailboxes.setdefault(name, _Mailbox(self._mail / name / "Maildir"))
+            if name not in self._mailboxes:
+                self._mailboxes[name] = _Mailbox(self._mail / name / "Maildir")
+            return self._mailboxes[name]
 
     def _look(self, box: _Mailbox) -> int:
         box.looked = self._clock()

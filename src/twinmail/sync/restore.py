@@ -27,7 +27,7 @@ from twinmail.sync.carrier import Carrier
 from twinmail.sync.log import Log
 from twinmail.sync.outcome import Outcome
 from twinmail.sync.plan import Park, decode, message_stem
-from twinmail.sync.source import Source, SourceUnavailable
+from twinmail.sync.source import Source, SourceUnavailable, read_all
 
 FILE = "restore.json"
 ORIGIN = "restore"
@@ -224,7 +224,7 @@ class Restore:
         open_ = [one for one in page if one not in settled]
         if not request.narrow:
             return open_
-        read = self._source.read_all(page if request.lost else open_, MESSAGE_OCTETS)
+        read = read_all(self._source, page if request.lost else open_, MESSAGE_OCTETS)
         entries = {
             key: entry for key, data in read.items() if not isinstance(entry := decode(key, data), Park)
         }

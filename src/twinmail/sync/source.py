@@ -1,6 +1,6 @@
 """The two services the syncer reads from, as it sees them; one contract test runs against every one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,12 +37,26 @@ class Source(Protocol):
             ObjectMissing: there is no such object.
         """
 
-    def read_all(self, keys: Sequence[str], most: int) -> dict[str, bytes]:
-        """The objects *keys*, many at a time, without those that are absent or have more than *most* octets.
+    def each(self, keys: Sequence[str], most: int, take: Callable[[str, bytes], None]) -> None:
+        """Give *take* the objects *keys*, without those that are absent or have more than *most* octets.
+
+        Many are read at a time and held in memory; *take* is called here, in no order, and what it raises
+        ends this.
 
         Raises:
             SourceUnavailable.
         """
+
+
+def read_all(source: Source, keys: Sequence[str], most: int) -> dict[str, bytes]:
+    """The objects that `Source.each` gives, by key.
+
+    Raises:
+        SourceUnavailable.
+    """
+    found: dict[str, bytes] = {}
+    source.each(keys, most, found.__setitem__)
+    return found
 
 
 @dataclass(frozen=True)
