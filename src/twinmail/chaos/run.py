@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from botocore.config import Config as Settings
+
 from twinmail import imap, layout
 from twinmail.chaos import cloud_faults
 from twinmail.chaos.fault import Fault
@@ -35,9 +37,12 @@ Say = Callable[[str], None]
 LEAST_SECONDS, MOST_SECONDS = 2.0, 8.0
 """How long a window is open: until its messages are accepted, within these."""
 
-_DRAIN_SECONDS = 180.0
+_DRAIN_SECONDS = 600.0
 _ACCEPTED_SECONDS = 300.0
 _TURN_SECONDS = 5.0
+_TURN_MOST_SECONDS = 900
+# Far longer than a call of the function takes.
+_STILL_SECONDS = 20.0
 _LOOKS = 12
 # Of the reconciler's listing, which sees a part of the bucket in each turn.
 _TURNS_OF_A_DAY = 96
@@ -275,6 +280,8 @@ class Run:
     def _drain(self, traffic: Traffic) -> None:
         """Have the reconciler bring what was missed, and wait until nothing more comes."""
         accepted = {one.ses_id for one in traffic.attempts if one.heard is Heard.ACCEPTED}
+        # The function has a backlog when more came than this machine can work off.
+        self._until_still(lambda: len(accepted - self._in_log()))
         # What waits in the queue of arrivals first; then, once, the whole bucket as in a day of turns.
         for times in (*(1 for _ in range(_LOOKS)), _TURNS_OF_A_DAY, 1):
             left = accepted - self._in_log()
@@ -289,6 +296,16 @@ class Run:
         self._until(lambda: not missing(traffic.attempts, self._mail), _DRAIN_SECONDS, "drain: delivering")
         self._until(self._quiet, _DRAIN_SECONDS, "drain: settling")
 
+    def _until_still(self, left: Callable[[], int]) -> None:
+        """Wait until *left* is 0, or has not become less for a while."""
+        least, since = left(), time.monotonic()
+        while least and time.monotonic() - since < _STILL_SECONDS:
+            time.sleep(_TURN_SECONDS)
+            now = left()
+            if now < least:
+                least, since = now, time.monotonic()
+                self.say(f"drain: {now} messages are not in the log yet, and become less")
+
     def _turn(self, at: datetime) -> None:
         """A turn of the reconciler, as its schedule starts one."""
         event = {
@@ -298,7 +315,9 @@ class Run:
             "detail": {},
         }
         function = self.system.config.function
-        self.system.session().client("lambda").invoke(
+        # A turn may take as long as the function may, and asking again would start another one.
+        patient = Settings(read_timeout=_TURN_MOST_SECONDS, retries={"total_max_attempts": 1})
+        self.system.session().client("lambda", config=patient).invoke(
             FunctionName=function, Payload=json.dumps(event).encode()
         )
 
