@@ -208,7 +208,7 @@ class TestDeciding:
         keys = store.keys
 
         def counting(prefix: str, after: str = "") -> Any:
-            listed.append(prefix)
+            listed.append(after)
             return keys(prefix, after)
 
         monkeypatch.setattr(store, "keys", counting)
