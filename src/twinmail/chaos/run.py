@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from botocore.config import Config as Settings
+from botocore.exceptions import BotoCoreError, ClientError
 
 from twinmail import imap, layout
 from twinmail.chaos import cloud_faults
@@ -39,6 +40,8 @@ LEAST_SECONDS, MOST_SECONDS = 2.0, 8.0
 
 _DRAIN_SECONDS = 600.0
 _ACCEPTED_SECONDS = 300.0
+# Messages that may wait for the function when a window begins, and how long that is waited for.
+_BACKLOG, _PACE_SECONDS = 150, 20.0
 _TURN_SECONDS = 5.0
 _TURN_MOST_SECONDS = 900
 # Far longer than a call of the function takes.
@@ -254,7 +257,17 @@ class Run:
         # The last one first: of two at the same volume the second one is in the way of healing the first.
         for name in reversed(window.faults):
             self._try(faults[name].end, name)
+        self._pace(traffic)
         return batch
+
+    def _pace(self, traffic: Traffic) -> None:
+        """Let the function catch up, so that the next faults meet mail on its way and not one long queue."""
+        deadline = time.monotonic() + _PACE_SECONDS
+        with suppress(BotoCoreError, ClientError):
+            while time.monotonic() < deadline:
+                if traffic.counts()[Heard.ACCEPTED] - len(self._in_log()) <= _BACKLOG:
+                    return
+                time.sleep(0.5)
 
     def _try(self, act: Callable[[], None], name: str) -> None:
         """What cannot be brought about, or healed now, is said; at the end it must be."""
