@@ -270,7 +270,7 @@ def test_clients_keep_their_addresses_and_reach_imap_only(built: Callable[..., D
     server = policies["twinmail"]
     assert server["ingress"] == [{"ports": [{"port": "imaps", "protocol": "TCP"}]}]
     out = [sorted({port["port"] for port in rule["ports"]}) for rule in server["egress"]]
-    assert out == [[53], [443, 465, 587]]
+    assert out == [[53], [443, 465]]
     blocks = [rule["ipBlock"] for rule in server["egress"][1]["to"]]
     assert "192.168.0.0/16" in blocks[0]["except"]
     assert "169.254.0.0/16" in blocks[0]["except"]
