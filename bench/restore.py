@@ -147,9 +147,9 @@ class Result:
             )
         title = (
             f"{self.messages:,} messages, {self.octets / _MB:,.0f} MB, {leg.latency * 1000:.0f} ms away; "
-            f"the server sends {leg.ceiling:,.0f} objects a second to a client that drops them. twinmail reads "
-            "an entry and a message, compares digests, and makes a Maildir and its ledger durable; the others "
-            "copy messages to files, and flush nothing"
+            f"the server sends {leg.ceiling:,.0f} objects a second to a client that drops them. "
+            "twinmail reads an entry and a message, compares digests, and makes a Maildir and its ledger "
+            "durable; the others copy messages to files, and flush nothing"
         )
         heads = ("tool", "seconds", "from, to", "messages/s", "CPU s", "MB", "times ours")
         return Table(title, heads, tuple(rows))
