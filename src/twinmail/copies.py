@@ -57,6 +57,11 @@ def end(maildir: Maildir, name: str) -> None:
         _path(maildir, name).unlink()
 
 
+def is_noted(maildir: Maildir, name: str) -> bool:
+    """Whether there is a note about the message with the base name *name*."""
+    return _path(maildir, name).exists()
+
+
 def complete(maildir: Maildir, name: str = "*", recorded: Callable[[str], bool] = lambda name: False) -> int:
     """Make the copies that a killed process, or a disk that failed, left out, and count them.
 

@@ -146,6 +146,15 @@ class Ledger:
         query = "SELECT stem FROM delivery WHERE mailbox = ? AND stem > ? AND folder = ?"
         return frozenset(one for (one,) in self._rows(query, (mailbox, moment, folder)))
 
+    def known_mailboxes(self) -> list[str]:
+        """The mailboxes that got anything, in order."""
+        return [mailbox for (mailbox,) in self._rows("SELECT mailbox FROM journal ORDER BY mailbox")]
+
+    def stems(self, mailbox: str, after: str) -> list[str]:
+        """The next stems after *after* that *mailbox* got, in order; empty at the end."""
+        query = "SELECT stem FROM delivery WHERE mailbox = ? AND stem > ? ORDER BY stem LIMIT 5000"
+        return [one for (one,) in self._rows(query, (mailbox, after))]
+
     def count(self) -> int:
         """How many deliveries are known."""
         return int(self._rows("SELECT count(*) FROM delivery")[0][0])

@@ -203,6 +203,20 @@ class Maildir:
                 break
         return found
 
+    def files(self) -> Iterator[tuple[str, str, Path]]:
+        """Folder, base name and path of each file of ours, as it is met; see `scan` for what is renamed."""
+        for folder, path in self._folders():
+            for part in ("new", "cur"):
+                try:
+                    with os.scandir(path / part) as met:
+                        for one in met:
+                            if match := _OWN.fullmatch(one.name):
+                                yield folder, match["name"], Path(one.path)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                except OSError as error:
+                    raise _failure(path / part, error) from error
+
     def stems(self) -> frozenset[str]:
         """Of all our messages that are in any folder, under whichever name."""
         guids = {stem(guid) for _, path in self._folders() for guid in _guids(path).values()}

@@ -1,12 +1,15 @@
 """What a server says of itself, over whatever way leads to it: the syncer's pages are on its own loopback."""
 
 import http.client
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from twinmail.errors import TransientError
 
 SECONDS = 5.0
+STREAM_SECONDS = 120.0
+"""The longest silence within a stream."""
 
 
 class Unreachable(TransientError):
@@ -30,6 +33,13 @@ class Page(Protocol):
             Unreachable: also if the request is refused; the text says why.
         """
 
+    def lines(self, path: str) -> Iterator[bytes]:
+        """The lines of the page at *path*, as they come; a page may be larger than memory.
+
+        Raises:
+            Unreachable: also while iterating.
+        """
+
 
 @dataclass(frozen=True)
 class LocalPage:
@@ -48,6 +58,21 @@ class LocalPage:
                 said = " ".join(body.decode("utf-8", "replace").split())[:300]
                 raise Unreachable(f"{self.where}{path}: expected 200, got {answer.status}: {said}")
             return body
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"{self.where}: {error}") from error
+        finally:
+            connection.close()
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        """See `Page`."""
+        connection = http.client.HTTPConnection(self.where, timeout=STREAM_SECONDS)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            if answer.status != http.client.OK:
+                said = " ".join(answer.read().decode("utf-8", "replace").split())[:300]
+                raise Unreachable(f"{self.where}{path}: expected 200, got {answer.status}: {said}")
+            yield from answer
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"{self.where}: {error}") from error
         finally:

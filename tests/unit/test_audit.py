@@ -25,14 +25,16 @@ class TestAudit(AuditContract):
     """The contract, with moto behind it."""
 
 
-# A million messages as S3 and DynamoDB list them, a page at a time; three of them differ.
+# A million messages as S3, DynamoDB and two servers tell of them, a part at a time; a few of them differ.
 MILLION = """
-import json, resource, sys
+import json, resource, sys, tempfile
 from datetime import UTC, datetime
 sys.path[:0] = sys.argv[1:]
 from tests.cloud import CONFIG
 from twinmail.audit.auditor import Auditor
+from twinmail.audit.servers import Servers
 from twinmail.audit.tally import Tally
+from twinmail.basename import derived
 from twinmail.index import Index
 from twinmail.manifest import Delivery, Entry
 from twinmail.processor import Processor
@@ -48,6 +50,23 @@ def key(number):
     return f"manifest/2026/01/01/{number // 60_000 % 24:02}{number // 1000 % 60:02}00.{number:06}Z-{ses_id(number)}.json"
 
 LOST, GONE, BARE = 17, 4711, 999_999
+AWAY, UNKNOWN = 500_000, 600_000
+
+class Server:
+    # Says that it has all but one message, and that its ledger does not know another one.
+    def __init__(self):
+        self.file = tempfile.TemporaryFile("w+")
+        self.file.write("twinmail deliveries 1\\n")
+        for number in range(COUNT):
+            if number not in (LOST, AWAY):
+                name = f"1767225600.{derived.__wrapped__(ses_id(number))}.twinmail"
+                self.file.write(f"F\\tann\\t{name}\\t0\\t1000\\t1000\\t\\n")
+                if number != UNKNOWN:
+                    self.file.write(f"L\\tann\\t{name}\\n")
+        self.file.write(f".\\t{2 * COUNT - 5}\\n")
+    def lines(self, path):
+        self.file.seek(0)
+        yield from self.file.buffer
 
 class Error(Exception):
     response = {"Error": {"Code": "404"}}
@@ -99,9 +118,18 @@ class Service:
 
 service = Service()
 with Tally() as tally:
+    server = Server()
+    servers = Servers(tally, {"primary": server, "backup": server}, CONFIG.mailboxes)
+    servers.listen()
     found = [one for one in Auditor(Processor(CONFIG, service, Index(service, "t"))).findings(tally, None)]
+    at_servers = {(one.server, one.ses_id, one.kind.name) for one in servers.findings(datetime.now(UTC))}
     count = tally.count
 assert {one.ses_id for one in found} == {ses_id(LOST), ses_id(GONE), ses_id(BARE)}, found
+assert at_servers == {
+    (server, ses_id(number), kind)
+    for server in ("primary", "backup")
+    for number, kind in ((AWAY, "NOT_DELIVERED"), (UNKNOWN, "NOT_RECORDED"))
+}, at_servers
 print(json.dumps({"messages": count, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                   "seconds": resource.getrusage(resource.RUSAGE_SELF).ru_utime}))
 """

@@ -11,7 +11,7 @@ from typing import Any
 from twinmail import layout
 from twinmail.audit.tally import Mark, Part
 from twinmail.config import Config
-from twinmail.index import PARKED
+from twinmail.index import PARKED, UNROUTED
 
 SLACK = timedelta(days=1)
 """How much before the period the log is read: an entry never comes before its message, but clocks differ."""
@@ -53,14 +53,16 @@ def logged(s3: Any, config: Config, since: datetime | None) -> Iterator[Mark]:
 def indexed(dynamodb: Any, config: Config) -> Iterator[Mark]:
     """Claims and items of the index; the table has no order of time, so it is always read whole."""
     pages = dynamodb.get_paginator("scan").paginate(
-        TableName=config.table, ProjectionExpression="mailbox, ses_id"
+        TableName=config.table, ProjectionExpression="mailbox, ses_id, withheld, sha256"
     )
     for item in (one for page in pages for one in page["Items"]):
         mailbox = item["mailbox"]["S"]
         if mailbox.startswith(_CLAIM):
             yield Mark(mailbox.removeprefix(_CLAIM), Part.CLAIMED)
         elif "ses_id" in item and mailbox != PARKED:
-            yield Mark(item["ses_id"]["S"], Part.INDEXED)
+            nobody = mailbox == UNROUTED or "withheld" in item
+            sha256 = item["sha256"]["S"] if "sha256" in item else None
+            yield Mark(item["ses_id"]["S"], Part.INDEXED, "", None if nobody else mailbox, sha256)
 
 
 def _objects(s3: Any, config: Config, prefix: str, after: str = "") -> Iterator[Any]:

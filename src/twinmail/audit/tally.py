@@ -8,11 +8,14 @@ import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import IntFlag
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
+
+from twinmail import layout
 
 
 class Part(IntFlag):
@@ -30,11 +33,15 @@ class Mark(NamedTuple):
 
     Attributes:
         key: of its manifest entry, where the part tells it.
+        mailbox: that it belongs to, where the part tells it.
+        sha256: of the message, where the part tells it.
     """
 
     ses_id: str
     part: Part
     key: str = ""
+    mailbox: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,20 @@ class Known:
     entries: int
 
 
+class Belonging(NamedTuple):
+    """Message *number* of the tally, and where it belongs."""
+
+    number: int
+    ses_id: str
+    mailboxes: frozenset[str]
+    sha256: str | None
+
+
 _BATCH = 5000
 _GATHER = (
     "CREATE TABLE known AS SELECT ses_id, max(part & 1) | max(part & 2) | max(part & 4) | max(part & 8) | "
-    "max(part & 16) AS parts, max(key) AS key, count(DISTINCT nullif(key, '')) AS entries "
+    "max(part & 16) AS parts, max(key) AS key, count(DISTINCT nullif(key, '')) AS entries, "
+    "group_concat(mailbox, ' ') AS mailboxes, max(sha256) AS sha256 "
     "FROM marks GROUP BY ses_id"
 )
 
@@ -65,6 +82,7 @@ class Tally:
 
     Attributes:
         count: messages that anybody knows, after `gather`.
+        database: where the tables are, for who has more of them.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -72,11 +90,15 @@ class Tally:
         self._folder = tempfile.TemporaryDirectory(prefix="twinmail-audit-", dir=folder)
 
     def __enter__(self) -> "Tally":
-        self._database = sqlite3.connect(Path(self._folder.name) / "tally.sqlite", isolation_level=None)
+        self.database = self._database = sqlite3.connect(
+            Path(self._folder.name) / "tally.sqlite", isolation_level=None
+        )
         # It is thrown away: nothing needs to survive a crash.
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -65536", "temp_store = FILE"):
             self._database.execute(f"PRAGMA {pragma}")
-        self._database.execute("CREATE TABLE marks (ses_id TEXT, part INTEGER, key TEXT)")
+        self._database.execute(
+            "CREATE TABLE marks (ses_id TEXT, part INTEGER, key TEXT, mailbox TEXT, sha256 TEXT)"
+        )
         return self
 
     def __exit__(
@@ -90,7 +112,7 @@ class Tally:
         count, waiting = 0, iter(marks)
         while batch := list(islice(waiting, _BATCH)):
             self._database.execute("BEGIN")
-            self._database.executemany("INSERT INTO marks VALUES (?, ?, ?)", batch)
+            self._database.executemany("INSERT INTO marks VALUES (?, ?, ?, ?, ?)", batch)
             self._database.execute("COMMIT")
             count += len(batch)
         return count
@@ -117,3 +139,14 @@ class Tally:
         )
         for ses_id, parts, key, entries in found:
             yield Known(ses_id, Part(parts), key, entries)
+
+    def belonging(self, until: datetime) -> Iterator[Belonging]:
+        """Messages with an entry that was committed by then, and the mailboxes that they belong to."""
+        last = f"{layout.MANIFEST}{until.astimezone(UTC):%Y/%m/%d/%H%M%S.%f}Z"
+        found = self._database.execute(
+            "SELECT rowid, ses_id, mailboxes, sha256 FROM known "
+            "WHERE key != '' AND key <= ? AND mailboxes IS NOT NULL",
+            (last,),
+        )
+        for number, ses_id, mailboxes, sha256 in found:
+            yield Belonging(number, ses_id, frozenset(mailboxes.split(" ")), sha256)

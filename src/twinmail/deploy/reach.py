@@ -5,7 +5,8 @@ container by a few lines that come over standard input: nothing need be quoted f
 """
 
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from twinmail.deploy.server_files import PORTS
 from twinmail.deploy.ssh import Machine
 from twinmail.deploy.ssh_push import check_host
 from twinmail.secret_store import SecretStore
-from twinmail.server_page import Page, Unreachable
+from twinmail.server_page import STREAM_SECONDS, Page, Unreachable
 
 POD_PORT = 8080
 """Of the syncer in its pod (`k8s/kustomize/base/deployment.yaml`)."""
@@ -26,8 +27,9 @@ SECONDS = 20.0
 _SCRIPT = """\
 import sys, urllib.error, urllib.request
 try:
-    answer = urllib.request.urlopen("http://127.0.0.1:{port}{path}", {request}, timeout=5)
-    sys.stdout.buffer.write(answer.read())
+    answer = urllib.request.urlopen("http://127.0.0.1:{port}{path}", {request}, timeout={seconds})
+    while octets := answer.read(65536):
+        sys.stdout.buffer.write(octets)
 except urllib.error.HTTPError as error:
     said = " ".join(error.read().decode("utf-8", "replace").split())
     sys.exit(f"expected 200, got {{error.code}}: {{said}}")
@@ -50,7 +52,7 @@ class CommandPage:
 
     def read(self, path: str, request: bytes | None = None) -> bytes:
         """See `twinmail.server_page.Page`."""
-        script = _SCRIPT.format(port=self.port, path=path, request=repr(request)).encode()
+        script = self._script(path, request, 5)
         try:
             done = subprocess.run(
                 self.command, input=script, capture_output=True, timeout=SECONDS, check=False
@@ -60,9 +62,38 @@ class CommandPage:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Unreachable(f"{self.where}: {error}") from error
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-            raise Unreachable(f"{self.where}: {said[-1]}")
+            raise self._unreachable(done.stderr)
         return done.stdout
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        """See `twinmail.server_page.Page`."""
+        # Files, as a pipe that nobody empties stops who writes to it.
+        with tempfile.TemporaryFile() as script, tempfile.TemporaryFile() as errors:
+            script.write(self._script(path, None, STREAM_SECONDS))
+            script.seek(0)
+            try:
+                running = subprocess.Popen(self.command, stdin=script, stdout=subprocess.PIPE, stderr=errors)
+            except FileNotFoundError as error:
+                raise Unreachable(f"{self.where}: {self.command[0]} is not installed here") from error
+            except OSError as error:
+                raise Unreachable(f"{self.where}: {error}") from error
+            with running:
+                try:
+                    assert running.stdout is not None
+                    yield from running.stdout
+                    code = running.wait()
+                finally:
+                    running.kill()
+            if code:
+                errors.seek(0)
+                raise self._unreachable(errors.read())
+
+    def _script(self, path: str, request: bytes | None, seconds: float) -> bytes:
+        return _SCRIPT.format(port=self.port, path=path, request=repr(request), seconds=seconds).encode()
+
+    def _unreachable(self, errors: bytes) -> Unreachable:
+        said = errors.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        return Unreachable(f"{self.where}: {said[-1]}")
 
 
 def pages(config: Config, secrets: SecretStore, deployed: Path) -> Mapping[str, Page]:

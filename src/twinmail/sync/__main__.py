@@ -142,7 +142,8 @@ def main(arguments: Sequence[str], log: Log) -> int:
     service = Service(config, options, source, queue, log, chores, decisions, watched)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
-    health = Health(told.host, told.health_port, service.status, service.find, service.restore)
+    pages = (service.status, service.find, service.restore, service.deliveries, service.mend)
+    health = Health(told.host, told.health_port, *pages)
     log.info("started", server=told.server, bucket=config.bucket, health=f"{told.host}:{health.port}")
     try:
         return service.run()

@@ -7,14 +7,19 @@
 ``/metrics``  figures, as Prometheus text.
 ``/messages/<ses-id>``  where one message is, as JSON (`twinmail.sync.whereabouts`).
 ``/restore``  POST: takes a request (`twinmail.sync.restore`); ``/status`` tells how far it is.
+``/deliveries``  what the ledger and the Maildirs know, as a stream (`twinmail.delivery_lines`); with
+              ``?deep=1`` each file is read. POST: mends (`twinmail.sync.deliveries`).
 """
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from twinmail.delivery_lines import DEEP
+from twinmail.delivery_lines import PATH as DELIVERIES
 from twinmail.errors import PermanentError, TransientError
 
 Status = Mapping[str, Any]
@@ -25,17 +30,26 @@ Raises:
     TwinmailError: the id is none, or the disk is in trouble.
 """
 
-Submit = Callable[[bytes], None]
-"""Takes a request to restore.
+Submit = Callable[[bytes], Any]
+"""Takes a request to restore or to mend, and returns what JSON takes, or None.
 
 Raises:
     TwinmailError: it cannot be done (now).
 """
 
+Reading = Callable[[bool], AbstractContextManager[Iterator[bytes]]]
+"""What `twinmail.sync.deliveries.Deliveries.reading` gives.
+
+Raises:
+    TwinmailError: it cannot be read now.
+"""
+
 MESSAGES = "/messages/"
 RESTORE = "/restore"
 _REQUEST_OCTETS = 1 << 16
-PATHS = f"paths: /healthz /readyz /status /metrics {MESSAGES}SES-ID\n"
+# Who reads a long stream sorts it meanwhile.
+_STREAM_SECONDS = 120
+PATHS = f"paths: /healthz /readyz /status /metrics {MESSAGES}SES-ID {DELIVERIES}\n"
 
 
 def metrics(status: Status) -> str:
@@ -85,21 +99,48 @@ class Health:
         status: Callable[[], Status],
         find: Find | None = None,
         submit: Submit | None = None,
+        reading: Reading | None = None,
+        mend: Submit | None = None,
     ) -> None:
+        takes = {path: take for path, take in ((RESTORE, submit), (DELIVERIES, mend)) if take is not None}
+
         class Handler(BaseHTTPRequestHandler):
             timeout = 5
 
             def do_GET(self) -> None:
+                if self.path.partition("?")[0] == DELIVERIES and reading is not None:
+                    self._stream(reading)
+                    return
                 self._answer(*(_answers(self.path, status, find) or (404, "text/plain", PATHS)))
 
             def do_POST(self) -> None:
                 length = self.headers.get("Content-Length", "")
-                if self.path != RESTORE or submit is None:
+                take = takes.get(self.path)
+                if take is None:
                     self._answer(404, "text/plain", PATHS)
                 elif not length.isdecimal() or int(length) > _REQUEST_OCTETS:
                     self._answer(413, "text/plain", f"expected a Content-Length up to {_REQUEST_OCTETS}\n")
                 else:
-                    self._answer(*_submitted(submit, self.rfile.read(int(length))))
+                    self._answer(*_submitted(take, self.rfile.read(int(length))))
+
+            def _stream(self, reading: Reading) -> None:
+                if self.path not in (DELIVERIES, DEEP):
+                    self._answer(400, "text/plain", f"expected {DELIVERIES} or {DEEP}, got {self.path}\n")
+                    return
+                self.connection.settimeout(_STREAM_SECONDS)
+                try:
+                    with reading(self.path == DEEP) as lines:
+                        self.send_response(200)
+                        self.send_header("Content-Type", "text/plain; charset=utf-8")
+                        self.end_headers()
+                        # Who asked may go away.
+                        with suppress(OSError):
+                            for line in lines:
+                                self.wfile.write(line)
+                except PermanentError as error:
+                    self._answer(409, "text/plain", f"{error}\n")
+                except TransientError as error:
+                    self._answer(503, "text/plain", f"{error}\n")
 
             def _answer(self, code: int, kind: str, text: str) -> None:
                 body = text.encode()
@@ -130,11 +171,13 @@ class Health:
 
 def _submitted(submit: Submit, request: bytes) -> tuple[int, str, str]:
     try:
-        submit(request)
+        told = submit(request)
     except PermanentError as error:
         return 409, "text/plain", f"{error}\n"
     except TransientError as error:
         return 503, "text/plain", f"{error}\n"
+    if told is not None:
+        return 200, "application/json", json.dumps(told) + "\n"
     return 202, "text/plain", "accepted\n"
 
 

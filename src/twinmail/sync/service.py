@@ -4,7 +4,8 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from twinmail.ledger import Ledger, VolumeMissing
 from twinmail.sync.carrier import Carrier
 from twinmail.sync.chores import Chore, Chores
 from twinmail.sync.decisions import Decisions
+from twinmail.sync.deliveries import Deliveries
 from twinmail.sync.health import Status
 from twinmail.sync.lock import Locked, lock
 from twinmail.sync.log import Log, utc_now
@@ -86,6 +88,7 @@ class Service:
         self._push: Push | None = None
         self._poll: Poll | None = None
         self._restore: Restore | None = None
+        self._deliveries: Deliveries | None = None
         self._failed: str | None = None
 
     def stop(self) -> None:
@@ -132,6 +135,7 @@ class Service:
             self._start("poll", self._poll.run)
         self._restore = Restore(self._source, carrier, self._options.mail, self._options.state, self._log)
         self._start("restore", self._restore.run)
+        self._deliveries = Deliveries(self._source, carrier, self._options.mail)
         self._stopping.wait()
         deadline = time.monotonic() + STOP_SECONDS
         for chores in self._chores:
@@ -208,6 +212,28 @@ class Service:
         if self._restore is None:
             raise NotReady("the ledger is not open yet; see /status")
         self._restore.submit(request)
+
+    def deliveries(self, deep: bool) -> AbstractContextManager[Iterator[bytes]]:
+        """What the ledger and the Maildirs know; see `Deliveries.reading`.
+
+        Raises:
+            NotReady: the ledger is not open yet; transient.
+        """
+        return self._told_deliveries().reading(deep)
+
+    def mend(self, request: bytes) -> Mapping[str, str]:
+        """Mend deliveries.
+
+        Raises:
+            NotReady: the ledger is not open yet; transient.
+            Refused, SourceUnavailable, NotWritten: see `Deliveries.mend`.
+        """
+        return self._told_deliveries().mend(request)
+
+    def _told_deliveries(self) -> Deliveries:
+        if self._deliveries is None:
+            raise NotReady("the ledger is not open yet; see /status")
+        return self._deliveries
 
     def _poke(self, key: str) -> None:
         for chores in self._chores:
