@@ -66,7 +66,7 @@ class Server:
         self.file.write(f".\\t{2 * COUNT - 5}\\n")
     def lines(self, path):
         self.file.seek(0)
-        yield from self.file.buffer
+        yield from iter(self.file.buffer.readline, b"")
 
 class Error(Exception):
     response = {"Error": {"Code": "404"}}
