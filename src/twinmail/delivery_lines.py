@@ -67,7 +67,11 @@ Line = Recorded | Filed | Waits | Aside
 
 
 def derived_of(stem: str) -> str:
-    """The part of *stem* that is made of the SES id (`twinmail.basename`)."""
+    """The part of *stem* that is made of the SES id (`twinmail.basename`).
+
+    Raises:
+        IndexError: it is no name of ours.
+    """
     return stem.split(".", 2)[1]
 
 
@@ -108,20 +112,22 @@ def decode(stream: Iterable[bytes], only: Collection[str] | None = None) -> Iter
         raise LinesCut(f"deliveries: expected {_HEAD!r}, got {head[:80]!r}; update the server or this")
     count = 0
     for octets in lines:
-        # A million times, so what is not wanted is left soon.
-        kind, *fields = octets.decode("utf-8", "replace").rstrip("\n").split("\t")
+        fields = octets.decode("utf-8", "replace").rstrip("\n").split("\t")
+        kind = fields[0]
         try:
+            # These come by the million, so they come first.
             if kind in ("L", "F"):
-                if only is None or derived_of(fields[1]) in only:
-                    yield Recorded(*fields) if kind == "L" else _filed(*fields)
+                if only is None or derived_of(fields[2]) in only:
+                    yield Recorded(fields[1], fields[2]) if kind == "L" else _filed(*fields[1:])
             elif kind == "W":
-                yield Waits(*fields)
+                yield Waits(*fields[1:])
             elif kind == "P":
-                yield Aside(*fields)
-            elif kind == "." and int(fields[0]) == count:
+                yield Aside(*fields[1:])
+            elif kind == "." and int(fields[1]) == count:
                 return
             else:
-                raise LinesCut(f"deliveries, after {count:,} lines: {' '.join(fields)[:300] or kind[:80]!r}")
+                said = " ".join(fields[1:]) or kind
+                raise LinesCut(f"deliveries, after {count:,} lines: {said[:300]!r}")
         except (ValueError, IndexError, TypeError) as error:
             raise LinesCut(f"deliveries, line {count + 2}: not of the form of a {kind[:1]!r} line") from error
         count += 1

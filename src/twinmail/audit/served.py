@@ -15,6 +15,9 @@ from twinmail.basename import derived as derived_part
 from twinmail.delivery_lines import Aside, Filed, Line, Recorded, decode, derived_of
 from twinmail.layout import LayoutError, ManifestKey
 
+WANTED = "wanted"
+"""The table of `Wanted`."""
+
 _BATCH = 5000
 _REMEMBERED = 100_000
 """Suspects that are held in memory; of more, the server is heard as a whole again."""
@@ -99,7 +102,6 @@ class Served:
     database: sqlite3.Connection
     server: str
     number: int
-    deep: bool = False
     figures: Figures = field(default_factory=Figures)
     aside: dict[str, str] = field(default_factory=dict)
 
@@ -108,10 +110,6 @@ class Served:
         self._suspects: set[str] | None = None
         self._create()
 
-    def want(self, rows: Iterable[Wanted]) -> None:
-        """Take in what the log says, before `suspect`."""
-        self._insert((one.derived, one.mailbox, _WANTED, one.number, None, None, one.sha256) for one in rows)
-
     def take(self, stream: Iterable[bytes]) -> None:
         """Take in what the server says (`twinmail.delivery_lines`).
 
@@ -119,7 +117,7 @@ class Served:
             LinesCut, Unreachable: it does not say all of it.
         """
         self.aside.clear()
-        self._insert(self._rows(decode(stream, self._suspects)))
+        fill(self.database, self._table, self._rows(decode(stream, self._suspects)))
 
     def _rows(self, lines: Iterable[Line]) -> Iterator[_Row]:
         for one in lines:
@@ -149,7 +147,11 @@ class Served:
             yield Suspect(*row)
 
     def suspect(self) -> bool:
-        """Whether anything differs; if so, `take` must be called again, and then `confirmed`."""
+        """Whether anything differs from the table `WANTED`; if so, `take` again, and then ask `confirmed`."""
+        self.database.execute(
+            f"INSERT INTO {self._table} "
+            f"SELECT derived, mailbox, {_WANTED}, number, NULL, NULL, sha256 FROM {WANTED}"
+        )
         grouped = f"grouped_{self.number}"
         self.database.execute(
             f"CREATE TABLE {grouped} AS SELECT * FROM ({_GROUPED.format(table=self._table)}) "
@@ -170,7 +172,7 @@ class Served:
             for one in map(Suspect._make, self.database.execute(f"SELECT * FROM {grouped}"))
             for kind in self._kinds(one)
         )
-        count = self._fill(f"first_{self.number}", 3, rows)
+        count = fill(self.database, f"first_{self.number}", rows)
         self.database.execute(
             f"CREATE INDEX of_{self.number} ON first_{self.number} (derived, mailbox, kind)"
         )
@@ -186,8 +188,8 @@ class Served:
         self.database.execute(f"DROP TABLE {self._table}")
         self._create()
         self.database.execute(
-            f"INSERT INTO {self._table} SELECT derived, mailbox, {_WANTED}, number, NULL, NULL, "
-            f"{'known.sha256' if self.deep else 'NULL'} FROM {grouped} JOIN known ON known.rowid = number"
+            f"INSERT INTO {self._table} SELECT derived, mailbox, {_WANTED}, number, NULL, NULL, sha256 "
+            f"FROM {grouped} JOIN {WANTED} USING (derived, mailbox, number)"
         )
 
     def confirmed(self) -> Iterator[Finding]:
@@ -233,17 +235,22 @@ class Served:
             "folder INTEGER, note TEXT, sha256 TEXT)"
         )
 
-    def _insert(self, rows: Iterable[_Row]) -> None:
-        self._fill(self._table, 7, rows)
 
-    def _fill(self, table: str, columns: int, rows: Iterable[tuple[object, ...]]) -> int:
-        waiting, count = iter(rows), 0
-        while batch := list(islice(waiting, _BATCH)):
-            self.database.execute("BEGIN")
-            self.database.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})", batch)
-            self.database.execute("COMMIT")
-            count += len(batch)
-        return count
+def want(database: sqlite3.Connection, rows: Iterable[Wanted]) -> None:
+    """Make the table `WANTED` of what the log says."""
+    database.execute(f"CREATE TABLE {WANTED} (derived TEXT, mailbox TEXT, number INTEGER, sha256 TEXT)")
+    fill(database, WANTED, rows)
+
+
+def fill(database: sqlite3.Connection, table: str, rows: Iterable[Sequence[object]]) -> int:
+    """Add *rows* to *table*, as they come, and count them."""
+    waiting, count = iter(rows), 0
+    while batch := list(islice(waiting, _BATCH)):
+        database.execute("BEGIN")
+        database.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(batch[0]))})", batch)
+        database.execute("COMMIT")
+        count += len(batch)
+    return count
 
 
 def _derived(key: str) -> str | None:

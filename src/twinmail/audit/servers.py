@@ -8,7 +8,7 @@ from itertools import islice
 
 from twinmail import versioned_json
 from twinmail.audit.finding import Finding
-from twinmail.audit.served import Served, Wanted
+from twinmail.audit.served import Served, Wanted, want
 from twinmail.audit.tally import Tally
 from twinmail.basename import derived
 from twinmail.delivery_lines import DEEP, KEYS, PATH, VERSION, LinesCut
@@ -16,8 +16,6 @@ from twinmail.server_page import Page, Unreachable
 
 DONE = "finished"
 """What a server says of an entry that needs nothing any more."""
-
-_BATCH = 5000
 
 
 @dataclass
@@ -41,16 +39,14 @@ class Servers:
     def listen(self) -> None:
         """Hear every server once, before the cloud is listed."""
         for number, name in enumerate(self.pages):
-            self._served[name] = Served(self.tally.database, name, number, self.deep)
+            self._served[name] = Served(self.tally.database, name, number)
             self._hear(name)
 
     def findings(self, until: datetime) -> Iterator[Finding]:
         """Every discrepancy about messages that were in the log by then, after the tally was gathered."""
         heard = [one for name, one in self._served.items() if name not in self.unreachable]
-        rows = self._wanted(until) if heard else iter(())
-        while batch := list(islice(rows, _BATCH)):
-            for one in heard:
-                one.want(batch)
+        if heard:
+            want(self.tally.database, self._wanted(until))
         for served in heard:
             if served.suspect():
                 # Mail went on while it was listed: what is still so now is a finding.
