@@ -17,9 +17,10 @@ from tests.log_simulator import until
 from twinmail import layout
 from twinmail.basename import derived
 from twinmail.index import Index
-from twinmail.local.state import Claim
+from twinmail.local.state import LOOPBACK, Claim
 from twinmail.manifest import Entry
 from twinmail.processor import Processor
+from twinmail.server_page import LocalPage
 from twinmail.ses_event import Receipt
 
 USER = "u38"
@@ -76,6 +77,11 @@ def received_long_ago(running: Running, names: Sequence[str]) -> dict[str, Recei
         receipts[name] = receipt
     wanted = [(server, one) for server in SERVERS for one in receipts.values()]
     until(lambda: all(files(running, *one) for one in wanted), "delivered", 60)
+    # Later mail moves the cursor: what is before it is not listed again each few seconds.
+    running.assert_once("ann", running.sender.send(message("now"), ["ann@example.org"]))
+    page = LocalPage(f"{LOOPBACK}:{running.system.ports['primary-health']}")
+    later = layout.manifest_key("m", then + timedelta(hours=1))
+    until(lambda: (json.loads(page.read("/status"))["cursor"] or "") > later, "cursor", 60)
     return receipts
 
 
