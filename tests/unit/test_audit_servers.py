@@ -136,6 +136,7 @@ def test_lines_are_read_as_they_were_written() -> None:
         (octets[:2] + octets[3:], "after 3 lines"),
         ([b"<html>\n"], "expected 'twinmail deliveries 1', got '<html>'"),
         ([octets[0], b"F\tann\n"], "line 2: not of the form"),
+        ([octets[0], b"L\tann\tnone-of-ours\n"], "line 2: not of the form"),
         ([octets[0], failure("the disk\nis away")], "the disk is away"),
         ([], "ended after 0 lines"),
     ):
