@@ -117,8 +117,7 @@ def decode(stream: Iterable[bytes], only: Collection[str] | None = None) -> Iter
         try:
             # These come by the million, so they come first.
             if kind in ("L", "F"):
-                part = derived_of(fields[2])
-                if only is None or part in only:
+                if only is None or derived_of(fields[2]) in only:
                     yield Recorded(fields[1], fields[2]) if kind == "L" else _filed(*fields[1:])
             elif kind == "W":
                 yield Waits(*fields[1:])
