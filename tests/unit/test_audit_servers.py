@@ -122,8 +122,11 @@ def test_a_server_that_says_nothing_is_named_and_the_other_is_audited() -> None:
             raise Unreachable("there: no route")
             yield b""
 
-    audit, found = audited(Away([]), Said([]))
-    assert audit.unreachable == {"s0": "there: no route"}
+    audit, found = audited(Away([]), Said([]), Said([Recorded("ann", "none-of-ours")]))
+    assert audit.unreachable == {
+        "s0": "there: no route",
+        "s2": "deliveries: a message with a name that is none of ours",
+    }
     assert [one.server for one in found] == ["s1"]
     assert audit.repair(found) == ["there: gone"]
 

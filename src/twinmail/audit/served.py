@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from twinmail.audit.finding import Finding, Kind
 from twinmail.basename import derived as derived_part
-from twinmail.delivery_lines import Aside, Filed, Line, Recorded, decode, derived_of
+from twinmail.delivery_lines import Aside, Filed, Line, LinesCut, Recorded, decode, derived_of
 from twinmail.layout import LayoutError, ManifestKey
 
 WANTED = "wanted"
@@ -117,7 +117,10 @@ class Served:
             LinesCut, Unreachable: it does not say all of it.
         """
         self.aside.clear()
-        fill(self.database, self._table, self._rows(decode(stream, self._suspects)))
+        try:
+            fill(self.database, self._table, self._rows(decode(stream, self._suspects)))
+        except IndexError as error:
+            raise LinesCut("deliveries: a message with a name that is none of ours") from error
 
     def _rows(self, lines: Iterable[Line]) -> Iterator[_Row]:
         for one in lines:
