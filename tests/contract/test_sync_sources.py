@@ -130,6 +130,7 @@ class TestSource:
 
     def test_many_objects_at_a_time(self, bucket: Bucket) -> None:
         wanted = {f"processed/2026/11/22/{number}.eml": b"%d" % number for number in range(150)}
+        wanted["processed/2026/11/22/empty.eml"] = b""
         for one, data in wanted.items():
             bucket.objects.put(one, data)
         bucket.objects.put("processed/2026/11/22/large.eml", bytes(1001))

@@ -171,6 +171,9 @@ class S3Source:
             # obstore does not take every key that S3 takes; who reads it alone is told.
             return None
         except (BaseError, OSError) as error:
+            if "InvalidRange" in str(error):
+                # Nothing is all there is of an empty object.
+                return b""
             failure = self._unread(key, error)
             if isinstance(failure, SourceUnavailable):
                 raise failure from error
