@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
         elif "location" in url.query:
             self._answer(b"<LocationConstraint>eu-central-1</LocationConstraint>")
         else:
-            self._answer(BODY, "application/json")
+            self._answer(BODY, "application/json", whole="Range" not in self.headers)
 
     def do_HEAD(self) -> None:
         self._answer(b"")
@@ -87,8 +87,11 @@ class Handler(BaseHTTPRequestHandler):
             "</ListBucketResult>"
         ).encode()
 
-    def _answer(self, body: bytes, kind: str = "application/xml") -> None:
-        self.send_response(200)
+    def _answer(self, body: bytes, kind: str = "application/xml", whole: bool = True) -> None:
+        self.send_response(200 if whole else 206)
+        if not whole:
+            # Every range that anybody asks for here has all of it.
+            self.send_header("Content-Range", f"bytes 0-{len(body) - 1}/{len(body)}")
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", '"1"')
