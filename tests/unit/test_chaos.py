@@ -1,6 +1,7 @@
 """What a chaos run decides without a system: its plan, its messages, and above all its verdict."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -179,7 +180,9 @@ def test_report_has_the_seed_and_a_row_for_each_fault() -> None:
     text = markdown(result, date(2026, 11, 23))
     assert "--messages 10 --seed 42" in text and "2026-11-23" in text and "| **lost** | **1** |" in text
     assert all(f"| `{name}` | {SENTENCES[name]} | 2 | 3 |" in text for name in NAMES)
-    assert LABEL.decode() not in text
+    assert LABEL.decode() not in text and "Nothing is known" not in text
+    idle = markdown(replace(result, faults=dict.fromkeys(NAMES, 3) | {NAMES[0]: 0}), date(2026, 11, 23))
+    assert f"Nothing is known of `{NAMES[0]}`" in idle
 
 
 def test_whatever_a_mail_client_sees_wrong_is_found() -> None:

@@ -17,6 +17,8 @@ def markdown(result: "Result", day: date) -> str:
         for name, count in sorted(result.faults.items())
     )
     heard = result.heard
+    idle = ", ".join(f"`{name}`" for name in result.idle)
+    unknown = f"\nNothing is known of {idle}: no mail met it in this run.\n" if idle else ""
     return f"""\
 # Faults, and what they did
 
@@ -47,7 +49,7 @@ then each mailbox is listed by IMAP, and some of its messages are fetched.
 | fault | what happens | windows | took effect |
 |---|---|---|---|
 {rows}
-
+{unknown}
 Not in here: a machine that loses power between two writes (tests kill the syncer between any two of its
 steps), and the loss of SES or S3 themselves.
 """

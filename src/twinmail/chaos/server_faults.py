@@ -23,6 +23,7 @@ _HOUR = 3600
 _SLOW_SECONDS = 0.3
 _PAGE_SECONDS = 5.0
 _REMOUNT_SECONDS = 5.0
+_REFUSED_SECONDS = 15.0
 
 
 class NotBroken(TransientError):
@@ -171,7 +172,7 @@ class Servers:
         return 0
 
     def _empty(self, server: str) -> int:
-        refused = self._disk_in_trouble(server)
+        refused = self._refused(server)
         try:
             _filler(self.volumes[server]).unlink(missing_ok=True)
         except OSError as error:
@@ -189,8 +190,15 @@ class Servers:
         return 0
 
     def _writable(self, server: str) -> int:
-        refused = self._disk_in_trouble(server)
+        refused = self._refused(server)
         self._remount(server, "rw")
+        return refused
+
+    def _refused(self, server: str) -> int:
+        """Whether the disk of *server* refused mail; waited for, as mail comes a while after it was sent."""
+        deadline = time.monotonic() + _REFUSED_SECONDS
+        while not (refused := self._disk_in_trouble(server)) and time.monotonic() < deadline:
+            time.sleep(0.2)
         return refused
 
     def _disk_in_trouble(self, server: str) -> int:
