@@ -36,7 +36,7 @@ MESSAGE_OCTETS = 1 << 20
 _BATCH = 256
 _BATCH_OCTETS = 16 << 20
 _AHEAD = 1
-"""Batches that are read while one is made durable; two are not faster, and hold twice the memory."""
+"""Batches that are read while one is made durable; two were no faster, and hold one more in memory."""
 
 
 @dataclass(frozen=True)

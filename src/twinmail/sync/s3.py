@@ -22,7 +22,7 @@ from twinmail.sync.source import ObjectMissing, SourceUnavailable
 
 PAGE = 1000
 _PIECE = 1 << 20
-# Requests at once. Far away (20 ms) 128 beat 64; near, more than 16 only wait for the interpreter's lock.
+# Requests at once. Far away (20 ms) most time is waiting; near, more than 16 wait for the interpreter's lock.
 _NEAR, _FAR = 16, 128
 _FAR_SECONDS = 0.01
 # A whole message may take long on a slow line; what must not is to wait for its next octet.
