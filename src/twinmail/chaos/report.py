@@ -29,9 +29,10 @@ Written on {day} by
 ```
 
 Two servers, LocalStack and the function run for real on one machine. Senders write by SMTP, and try again
-until they hear 250; meanwhile faults come and go, each alone first, then up to three at a time. In the end
-all is healed, the reconciler has its turns, and every file in every mailbox is compared with what was sent;
-then each mailbox is listed by IMAP, and some of its messages are fetched.
+until they hear 250; meanwhile faults come and go, each alone first, then up to three at a time, and every
+half a minute the reconciler has a turn. In the end all is healed, the reconciler has the turns it needs, and
+every file in every mailbox is compared with what was sent; then each mailbox is listed by IMAP, and some of
+its messages are fetched.
 
 | | |
 |---|---|

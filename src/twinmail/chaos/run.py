@@ -1,6 +1,5 @@
 """One chaos run: the system with its proxies, mail while faults come and go, the drain, and the verdict."""
 
-import json
 import os
 import random
 import subprocess
@@ -8,25 +7,23 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from botocore.config import Config as Settings
 from botocore.exceptions import BotoCoreError, ClientError
 
-from twinmail import imap, layout
+from twinmail import imap
 from twinmail.chaos import cloud_faults
 from twinmail.chaos.fault import Fault
 from twinmail.chaos.letters import CONFIG, Letter
 from twinmail.chaos.mail_client import seen
 from twinmail.chaos.proxy import Proxy
+from twinmail.chaos.reconciler import Reconciler
 from twinmail.chaos.schedule import RESTARTED, Window, schedule
 from twinmail.chaos.server_faults import Servers
 from twinmail.chaos.traffic import Batch, Heard, Traffic
 from twinmail.chaos.verdict import Verdict, missing, verdict
 from twinmail.errors import TwinmailError
-from twinmail.layout import ManifestKey
 from twinmail.local import pki
 from twinmail.local.accounts import passwords
 from twinmail.local.state import LOOPBACK, State
@@ -42,17 +39,8 @@ _DRAIN_SECONDS = 600.0
 _ACCEPTED_SECONDS = 300.0
 # Messages that may wait for the function when a window begins, and how long that is waited for.
 _BACKLOG, _PACE_SECONDS = 150, 20.0
-_TURN_SECONDS = 5.0
-_TURN_MOST_SECONDS = 900
-# Far longer than a call of the function takes.
-_STILL_SECONDS = 20.0
-_LOOKS = 12
-# Of the reconciler's listing, which sees a part of the bucket in each turn.
-_TURNS_OF_A_DAY = 96
-_QUARTER = timedelta(minutes=15)
 # A message arrives twice with a notice that comes late; shorter than in production, so that a run ends.
 _ARRIVALS = {"DelaySeconds": "20", "VisibilityTimeout": "60"}
-_WAITING = tuple(f"ApproximateNumberOfMessages{what}" for what in ("", "NotVisible", "Delayed"))
 _VOLUME_MB, _VOLUME_KB_A_MESSAGE = 64, 80
 
 
@@ -147,17 +135,20 @@ class Run:
         chosen = {name: faults[name] for name in names}
         plan = schedule(sorted(names), self.messages, self.seed)
         traffic = Traffic(LOOPBACK, self.system.ports["edge"])
+        reconciler = Reconciler(self.system.session(), self.system.config, self.say)
         began = time.monotonic()
-        try:
-            batches = [
-                self._window(one, number, len(plan), chosen, traffic) for number, one in enumerate(plan)
-            ]
-            self._until(lambda: all(one.done for one in batches), _ACCEPTED_SECONDS, "accepting")
-        finally:
-            traffic.close()
-            self._heal(chosen.values())
+        with reconciler.scheduled():
+            try:
+                batches = [
+                    self._window(one, number, len(plan), chosen, traffic, reconciler)
+                    for number, one in enumerate(plan)
+                ]
+                self._until(lambda: all(one.done for one in batches), _ACCEPTED_SECONDS, "accepting")
+            finally:
+                traffic.close()
+                self._heal(chosen.values())
         self.say("drain")
-        self._drain(traffic)
+        self._drain(traffic, reconciler)
         found = verdict(traffic.attempts, self._mail)
         if found.clean:
             found = seen(traffic.attempts, self._accounts(), self.seed)
@@ -238,7 +229,13 @@ class Run:
     # Mail and faults
 
     def _window(
-        self, window: Window, number: int, many: int, faults: Mapping[str, Fault], traffic: Traffic
+        self,
+        window: Window,
+        number: int,
+        many: int,
+        faults: Mapping[str, Fault],
+        traffic: Traffic,
+        reconciler: Reconciler,
     ) -> Batch:
         counts = traffic.counts()
         self.say(
@@ -257,15 +254,15 @@ class Run:
         # The last one first: of two at the same volume the second one is in the way of healing the first.
         for name in reversed(window.faults):
             self._try(faults[name].end, name)
-        self._pace(traffic)
+        self._pace(traffic, reconciler)
         return batch
 
-    def _pace(self, traffic: Traffic) -> None:
+    def _pace(self, traffic: Traffic, reconciler: Reconciler) -> None:
         """Let the function catch up, so that the next faults meet mail on its way and not one long queue."""
         deadline = time.monotonic() + _PACE_SECONDS
         with suppress(BotoCoreError, ClientError):
             while time.monotonic() < deadline:
-                if traffic.counts()[Heard.ACCEPTED] - len(self._in_log()) <= _BACKLOG:
+                if traffic.counts()[Heard.ACCEPTED] - len(reconciler.in_log()) <= _BACKLOG:
                     return
                 time.sleep(0.5)
 
@@ -290,70 +287,11 @@ class Run:
 
     # The drain
 
-    def _drain(self, traffic: Traffic) -> None:
+    def _drain(self, traffic: Traffic, reconciler: Reconciler) -> None:
         """Have the reconciler bring what was missed, and wait until nothing more comes."""
-        accepted = {one.ses_id for one in traffic.attempts if one.heard is Heard.ACCEPTED}
-        # The function has a backlog when more came than this machine can work off.
-        self._until_still(lambda: len(accepted - self._in_log()))
-        # What waits in the queue of arrivals first; then, once, the whole bucket as in a day of turns.
-        for times in (*(1 for _ in range(_LOOKS)), _TURNS_OF_A_DAY, 1):
-            left = accepted - self._in_log()
-            if not left:
-                break
-            self.say(f"drain: {len(left)} messages are not in the log yet")
-            # From one moment on: a clock read anew for each would skip a part when a quarter of an hour ends.
-            now = datetime.now(UTC)
-            for number in range(times):
-                self._turn(now + number * _QUARTER)
-            time.sleep(_TURN_SECONDS)
+        reconciler.bring({one.ses_id for one in traffic.attempts if one.heard is Heard.ACCEPTED})
         self._until(lambda: not missing(traffic.attempts, self._mail), _DRAIN_SECONDS, "drain: delivering")
-        self._until(self._quiet, _DRAIN_SECONDS, "drain: settling")
-
-    def _until_still(self, left: Callable[[], int]) -> None:
-        """Wait until *left* is 0, or has not become less for a while."""
-        least, since = left(), time.monotonic()
-        while least and time.monotonic() - since < _STILL_SECONDS:
-            time.sleep(_TURN_SECONDS)
-            now = left()
-            if now < least:
-                least, since = now, time.monotonic()
-                self.say(f"drain: {now} messages are not in the log yet, and become less")
-
-    def _turn(self, at: datetime) -> None:
-        """A turn of the reconciler, as its schedule starts one."""
-        event = {
-            "source": "aws.events",
-            "detail-type": "Scheduled Event",
-            "time": at.isoformat(),
-            "detail": {},
-        }
-        function = self.system.config.function
-        # A turn may take as long as the function may, and asking again would start another one.
-        patient = Settings(read_timeout=_TURN_MOST_SECONDS, retries={"total_max_attempts": 1})
-        self.system.session().client("lambda", config=patient).invoke(
-            FunctionName=function, Payload=json.dumps(event).encode()
-        )
-
-    def _in_log(self) -> set[str]:
-        pages = self.system.session().client("s3").get_paginator("list_objects_v2")
-        return {
-            ManifestKey.parse(one["Key"]).ses_id
-            for page in pages.paginate(Bucket=self.system.config.bucket, Prefix=layout.MANIFEST)
-            for one in page.get("Contents", ())
-        }
-
-    def _quiet(self) -> bool:
-        """Whether no queue has anything, after one more turn for notices that come late."""
-        sqs = self.system.session().client("sqs")
-        config = self.system.config
-        for queue in (config.arrivals_queue, *(config.queue(server) for server in config.servers)):
-            url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
-            told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(_WAITING))["Attributes"]
-            if any(int(told[one]) for one in _WAITING):
-                if queue == config.arrivals_queue:
-                    self._turn(datetime.now(UTC))
-                return False
-        return True
+        self._until(reconciler.quiet, _DRAIN_SECONDS, "drain: settling")
 
     def _until(self, done: Callable[[], bool], seconds: float, what: str) -> None:
         """Wait; what is not done in time is found by the verdict."""
