@@ -5,7 +5,6 @@ Management, ``com.apple.mail.managed``. A profile may be signed (CMS), then the 
 unsigned one works with a warning.
 """
 
-import plistlib
 import uuid
 from dataclasses import dataclass
 
@@ -14,7 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 
-from twinmail.client_profile.site import Endpoint, Site
+from twinmail.client_profile.site import Site
+from twinmail.client_profile.template import render
 from twinmail.config import Config
 from twinmail.errors import PermanentError
 
@@ -76,59 +76,18 @@ def profile(
         smtp_user: user name for SES, if it is known (see ``./inv smtp-credentials``).
     """
     domain = config.domains[0]
-    name = config.mailboxes[mailbox].full_name or mailbox
-    identifier = ".".join((*reversed(domain.split(".")), "twinmail", mailbox))
-    document = {
-        "PayloadType": "Configuration",
-        "PayloadVersion": 1,
-        "PayloadIdentifier": identifier,
-        "PayloadUUID": _uuid(identifier),
-        "PayloadDisplayName": f"Mail for {address}",
-        "PayloadDescription": "Two mail accounts with the same messages: each works when the other is away.",
-        "PayloadOrganization": domain,
-        "PayloadRemovalDisallowed": False,
-        "PayloadContent": [
-            _account(f"{identifier}.{one.server}", domain, name, address, one, site.ses, smtp_user)
-            for one in site.incoming
-        ],
-    }
-    data = plistlib.dumps(document, sort_keys=True)
+    text = render(
+        "mobileconfig.plist.j2",
+        identifier=".".join((*reversed(domain.split(".")), "twinmail", mailbox)),
+        domain=domain,
+        name=config.mailboxes[mailbox].full_name or mailbox,
+        address=address,
+        site=site,
+        smtp_user=smtp_user,
+        uuid_of=_uuid,
+    )
+    data = text.encode()
     return signer.sign(data) if signer else data
-
-
-def _account(
-    identifier: str,
-    domain: str,
-    name: str,
-    address: str,
-    incoming: Endpoint,
-    outgoing: Endpoint,
-    smtp_user: str,
-) -> dict[str, object]:
-    account: dict[str, object] = {
-        "PayloadType": "com.apple.mail.managed",
-        "PayloadVersion": 1,
-        "PayloadIdentifier": identifier,
-        "PayloadUUID": _uuid(identifier),
-        "PayloadDisplayName": f"{domain} ({incoming.server})",
-        "EmailAccountDescription": f"{domain} ({incoming.server})",
-        "EmailAccountName": name,
-        "EmailAccountType": "EmailTypeIMAP",
-        "EmailAddress": address,
-        "IncomingMailServerAuthentication": "EmailAuthPassword",
-        "IncomingMailServerHostName": incoming.host,
-        "IncomingMailServerPortNumber": incoming.port,
-        "IncomingMailServerUseSSL": True,
-        "IncomingMailServerUsername": address,
-        "OutgoingMailServerAuthentication": "EmailAuthPassword",
-        "OutgoingMailServerHostName": outgoing.host,
-        "OutgoingMailServerPortNumber": outgoing.port,
-        "OutgoingMailServerUseSSL": True,
-        "OutgoingPasswordSameAsIncomingPassword": False,
-    }
-    if smtp_user:
-        account["OutgoingMailServerUsername"] = smtp_user
-    return account
 
 
 def _uuid(identifier: str) -> str:
