@@ -47,7 +47,7 @@ class Reader:
         owners: dict[str, str] = {}
         mailboxes = self._mailboxes(document.get("mailboxes"), domains, owners)
         aliases = self._aliases(document.get("aliases", {}), domains, mailboxes, owners)
-        servers = self._servers(document.get("servers"))
+        servers = self._servers(document.get("servers"), region)
         limits = self._limits(document.get("limits", {}))
         production = ProductionReader(self._problem)
         operator = production.operator(document.get("operator"))
@@ -200,7 +200,7 @@ class Reader:
             aliases[address] = tuple(dict.fromkeys(names))
         return aliases
 
-    def _servers(self, value: Any) -> dict[str, Server]:
+    def _servers(self, value: Any, region: str) -> dict[str, Server]:
         servers: dict[str, Server] = {}
         for name, body in self._table("servers", value).items():
             key = f"servers.{name}"
@@ -212,7 +212,7 @@ class Reader:
             if platform not in _PLATFORMS:
                 self._problem(f"{key}.platform", f"expected {' or '.join(_PLATFORMS)}, got {platform!r}")
             host = self._text(body, "host", _DOMAIN, "a host name", f"{key}.")
-            values: dict[str, Any] = ProductionReader(self._problem).machine(f"{key}.", body)
+            values: dict[str, Any] = ProductionReader(self._problem).machine(f"{key}.", body, region)
             for switch in _SWITCHES:
                 value = body.get(switch, getattr(Server, switch))
                 if not isinstance(value, bool):

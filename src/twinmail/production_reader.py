@@ -112,19 +112,22 @@ class ProductionReader:
             self._number("usage.message_kb", table, Usage.message_kb, 0.1, 40 * 1024),
         )
 
-    def machine(self, prefix: str, server: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of `MACHINE` in the table *server*, for `twinmail.config.Server`."""
+    def machine(self, prefix: str, server: Mapping[str, Any], region: str) -> dict[str, Any]:
+        """The values of `MACHINE` in the table *server*, for `twinmail.config.Server`, all in *region*."""
         machine: dict[str, Any] = {"addresses": self._addresses(f"{prefix}addresses", server)}
         if "lightsail" in server and "kubernetes" in server:
             self._problem(f"{prefix}kubernetes", "a server runs in one place; lightsail is given too")
         if "lightsail" in server:
-            machine["lightsail"] = self._lightsail(f"{prefix}lightsail", server["lightsail"])
+            machine["lightsail"] = self._lightsail(f"{prefix}lightsail", server["lightsail"], region)
         if "kubernetes" in server:
             machine["kubernetes"] = self._kubernetes(f"{prefix}kubernetes", server["kubernetes"])
         return machine
 
-    def _lightsail(self, key: str, value: Any) -> Lightsail:
+    def _lightsail(self, key: str, value: Any, region: str) -> Lightsail:
         table = self._table(key, value, Lightsail)
+        zone = self._text(f"{key}.zone", table, f"{region}a", _ZONE, "a zone such as eu-central-1a")
+        if not zone.startswith(region):
+            self._problem(f"{key}.zone", f"expected a zone of {region}, as 'region' says, got {zone!r}")
         networks = self._strings(f"{key}.ssh_from", table.get("ssh_from", []))
         for network in networks:
             try:
@@ -134,7 +137,7 @@ class ProductionReader:
         return Lightsail(
             self._text(f"{key}.bundle", table, Lightsail.bundle, _WORD, "a Lightsail bundle"),
             self._text(f"{key}.blueprint", table, Lightsail.blueprint, _BLUEPRINT, "debian_… or ubuntu_…"),
-            self._text(f"{key}.zone", table, Lightsail.zone, _ZONE, "a zone such as eu-central-1a"),
+            zone,
             networks,
             self._integer(f"{key}.snapshot_hour", table, Lightsail.snapshot_hour, 0, 23),
         )

@@ -17,6 +17,7 @@ exec {python} -E -S {file} {state} {name} "$@"
 """
 _NEW: dict[str, Any] = {
     "services": {},
+    "other": {},
     "images": [],
     "containers": {},
     "calls": [],
@@ -31,8 +32,8 @@ _NEW: dict[str, Any] = {
 class Engine:
     """Programs in the folder `bin`, and what they know in the file `state`.
 
-    Its parts: `services` (images by service, of what Compose starts), `images` (references), `containers` (images by service), `calls` (that change something), `fail`
-    (the call that fails), `boot` (how often cloud-init is asked before its end, when it writes the file `ready`,
+    Its parts: `services` (images by service, of what Compose starts), `other` (what runs instead, by service),
+    `images` (references), `containers` (images by service), `calls` (that change something), `fail` (the call that fails), `boot` (how often cloud-init is asked before its end, when it writes the file `ready`,
     unless it is `broken`).
     """
 
@@ -105,7 +106,7 @@ def _docker(state: dict[str, Any], words: list[str]) -> int:
         case ["image", "rm", reference]:
             state["images"].remove(reference)
         case ["image", "inspect", *names]:
-            if not set(names) <= set(state["images"]):
+            if not set(names) <= {*state["images"], *state["other"].values()}:
                 return 1
             print(json.dumps([{"Id": one, "RepoDigests": [one]} for one in names]))
         case ["container", "inspect", "--format", _, *names]:
@@ -119,7 +120,7 @@ def _docker(state: dict[str, Any], words: list[str]) -> int:
         case ["compose", "up", *_]:
             if _fails(state, "up"):
                 return 1
-            state["containers"] = _services(state["services"], Path.cwd())
+            state["containers"] = _services(state["services"], state["other"], Path.cwd())
         case ["compose", "logs", *_]:
             print("the end of the logs", file=sys.stderr)
         case _:
@@ -135,10 +136,12 @@ def _fails(state: dict[str, Any], call: str) -> bool:
     return False
 
 
-def _services(services: dict[str, str], folder: Path) -> dict[str, str]:
+def _services(services: dict[str, str], other: dict[str, str], folder: Path) -> dict[str, str]:
     lines = (folder / ".env").read_text().splitlines()
     values = dict(line.split("=", 1) for line in lines if "=" in line)
-    return {name: values[f"{image.upper()}_IMAGE"] for name, image in services.items()}
+    found = {name: values[f"{image.upper()}_IMAGE"] for name, image in services.items()}
+    # Somebody else's hand: Compose starts what it is told, and another one runs.
+    return {name: other.get(name, reference) for name, reference in found.items()}
 
 
 def _inspected(name: str, image: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tests.lightsail_simulator import LightsailSimulator
 from twinmail.config import Config
 from twinmail.deploy import compose, server_files
 from twinmail.deploy.backup_part import BackupPart, Plan
+from twinmail.deploy.backup_server import BackupServerError
 from twinmail.deploy.lightsail import LightsailError, LightsailUnavailable
 from twinmail.deploy.rented_machine import FirstBootError, NotReady, RentedMachine
 from twinmail.deploy.server_files import NoSecrets
@@ -225,6 +226,21 @@ def test_a_run_that_the_engine_ended_is_continued(
         state["fail"] = ""
     world.run()
     assert world.done == (CREATE, ["pull"] * 4 + ["up"])
+    assert world.plan().lines() == ()
+
+
+def test_what_runs_is_compared_with_what_is_pinned(world: World) -> None:
+    other = "twinmail/dovecot@sha256:" + "0" * 64
+    with world.engine.change() as state:
+        state["other"] = {"dovecot": other}
+    with pytest.raises(BackupServerError, match="other images run than those that were asked for") as caught:
+        world.run()
+    assert "dovecot" in str(caught.value) and "0" * 12 in str(caught.value)
+    assert [one for one in world.plan().lines() if "dovecot" in one]
+    with world.engine.change() as state:
+        state["other"] = {}
+        state["images"].append(other)
+    world.run()
     assert world.plan().lines() == ()
 
 

@@ -1,6 +1,7 @@
 """The local overlay, rendered and run: mail flows through the very pod that the cluster gets."""
 
 import imaplib
+import json
 import os
 import shutil
 import smtplib
@@ -199,6 +200,18 @@ def test_every_probe_answers(pod: Pod) -> None:
                 url = f"http://{LOOPBACK}:{pod.ports.health}{probe['httpGet']['path']}"
                 with urllib.request.urlopen(url, timeout=10) as answer:
                     assert answer.status == 200
+
+
+def test_the_syncer_watches_the_certificate_that_dovecot_serves(pod: Pod) -> None:
+    deadline = time.monotonic() + 60
+    told: dict[str, Any] = {}
+    while not told.get("days_left"):
+        assert time.monotonic() < deadline, pod.podman.logs()
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{pod.ports.health}/status", timeout=10) as answer:
+            told = json.load(answer)["certificate"] or {}
+    assert told["days_left"] > 14 and told["problem"] is None
+    while "certificate served" not in pod.podman.logs():
+        assert time.monotonic() < deadline, pod.podman.logs()
 
 
 def test_a_new_pod_keeps_the_mail_and_a_new_volume_gets_it_back(pod: Pod) -> None:

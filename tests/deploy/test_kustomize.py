@@ -271,9 +271,92 @@ def test_clients_keep_their_addresses_and_reach_imap_only(built: Callable[..., D
     assert server["ingress"] == [{"ports": [{"port": "imaps", "protocol": "TCP"}]}]
     out = [sorted({port["port"] for port in rule["ports"]}) for rule in server["egress"]]
     assert out == [[53], [443, 465]]
-    blocks = [rule["ipBlock"] for rule in server["egress"][1]["to"]]
-    assert "192.168.0.0/16" in blocks[0]["except"]
-    assert "169.254.0.0/16" in blocks[0]["except"]
+    assert server["policyTypes"] == ["Ingress", "Egress"]
+    assert server["egress"][0]["to"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
+    ]
+    assert server["egress"][1]["to"] == [
+        {
+            "ipBlock": {
+                "cidr": "0.0.0.0/0",
+                # "This" network, private ones, shared by carriers, loopback, link-local, and multicast (RFC 6890).
+                "except": [
+                    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8"),
+                    *("169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/3"),
+                ],
+            }
+        },
+        {"ipBlock": {"cidr": "2000::/3"}},
+    ]
+
+
+def test_what_chooses_pods_chooses_ours(built: Callable[..., Documents]) -> None:
+    documents = built("picluster", COMPONENTS, True)
+    labels = {
+        document["metadata"]["name"]: document["spec"]["template"]["metadata"]["labels"]
+        for document in documents
+        if document["kind"] == "Deployment"
+    }
+    chosen = [
+        one(documents, "Service")["spec"]["selector"],
+        one(documents, "Service", "twinmail-metrics")["spec"]["selector"],
+        one(documents, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        one(documents, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ]
+    for selector in chosen:
+        assert selector and selector.items() <= labels["twinmail"].items()
+        assert not selector.items() <= labels["twinmail-tunnel"].items()
+    tunnel = one(documents, "NetworkPolicy", "twinmail-tunnel")["spec"]
+    selector = tunnel["podSelector"]["matchLabels"]
+    assert selector and selector.items() <= labels["twinmail-tunnel"].items()
+    (inside,) = tunnel["egress"][2]["to"]
+    assert inside["podSelector"]["matchLabels"].items() <= labels["twinmail"].items()
+    metrics = one(documents, "Service", "twinmail-metrics")
+    monitor = one(documents, "ServiceMonitor")["spec"]
+    assert monitor["selector"]["matchLabels"].items() <= metrics["metadata"]["labels"].items()
+    assert {each["port"] for each in monitor["endpoints"]} == {
+        each["name"] for each in metrics["spec"]["ports"]
+    }
+
+
+def test_every_port_leads_to_a_container(built: Callable[..., Documents]) -> None:
+    documents = built("picluster", COMPONENTS, True)
+    ports = {
+        port["name"]: port["containerPort"]
+        for box in pods(documents)["twinmail"]["containers"]
+        for port in box.get("ports", ())
+    }
+    assert (ports["imaps"], ports["submissions"], ports["metrics"]) == (10993, 10465, 8080)
+    for name in ("twinmail", "twinmail-metrics"):
+        assert {
+            each["targetPort"] for each in one(documents, "Service", name)["spec"]["ports"]
+        } <= ports.keys()
+    settings = next(
+        document["data"]["config.yaml"]
+        for document in documents
+        if document["kind"] == "ConfigMap" and "config.yaml" in document["data"]
+    )
+    assert yaml.safe_load(settings)["ingress"][0] == {
+        "hostname": "primary.pfeiffer.rocks",
+        "service": "tcp://twinmail:993",
+    }
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_syncer_has_every_option_that_is_in_git(
+    built: Callable[..., Documents], tool: Tool, overlay: str
+) -> None:
+    def syncer(documents: Documents) -> Any:
+        return next(box for box in pods(documents)["twinmail"]["containers"] if box["name"] == "syncer")
+
+    def options(box: Any) -> set[str]:
+        return {word.partition("=")[0] for word in box["args"]}
+
+    own = syncer(built(overlay))
+    assert options(syncer(build(tool, ROOT / "k8s" / "kustomize" / "overlays" / overlay))) <= options(own)
+    where = {mount["name"]: mount["mountPath"] for mount in own["volumeMounts"]}["certificate"]
+    # Else nobody has Dovecot read a renewed certificate, and nobody says that one ends.
+    assert {f"--tls={where}", "--imaps=127.0.0.1:10993"} <= set(own["args"])
 
 
 def test_what_is_on_is_let_in_and_nothing_else(built: Callable[..., Documents]) -> None:
@@ -358,6 +441,9 @@ def test_cert_manager_gets_the_certificate_that_dovecot_reads(built: Callable[..
     documents = built("picluster", ("cert-manager",))
     certificate = one(documents, "Certificate")["spec"]
     assert certificate["dnsNames"] == ["primary.pfeiffer.rocks"]
+    # A share of its life: one of 90 days lives as long as the authority likes.
+    assert certificate["renewBeforePercentage"] == 33
+    assert not {"duration", "renewBefore"} & certificate.keys()
     volume = next(one for one in pods(documents)["twinmail"]["volumes"] if one["name"] == "tls")
     assert volume["secret"]["secretName"] == certificate["secretName"] == "twinmail-tls"
     assert {item["key"]: item["path"] for item in volume["secret"]["items"]} == {

@@ -39,6 +39,28 @@ WATCHED = {
 }
 
 
+_RULE = {"Fn::Sub": "${Prefix}-receive"}
+_QUEUES = {
+    "dead-letters": "DeadLetterQueue",
+    "queue-age-primary": "QueuePrimary",
+    "queue-age-backup": "QueueBackup",
+}
+# Statistic, seconds of a period, periods, comparison, threshold, and of what: as docs/alarms.md tells it.
+RAISED = {
+    "receipt-retried": ("Sum", 300, 1, ">", 0, _RULE),
+    "receipt-lost": ("Sum", 300, 1, ">", 0, _RULE),
+    "function-errors": ("Sum", 900, 1, ">=", 3, {"Ref": "Function"}),
+    "function-throttled": ("Sum", 300, 3, ">", 0, {"Ref": "Function"}),
+    "dead-letters": ("Maximum", 300, 1, ">", 0, None),
+    "queue-age-primary": ("Maximum", 300, 3, ">", 3600, None),
+    "queue-age-backup": ("Maximum", 300, 3, ">", 3600, None),
+    "findings": ("Maximum", 3600, 1, ">", 0, {"Ref": "Prefix"}),
+    "bounce-rate": ("Average", 3600, 1, ">=", 0.05, None),
+    "complaint-rate": ("Average", 3600, 1, ">=", 0.001, None),
+}
+_COMPARISONS = {"GreaterThanThreshold": ">", "GreaterThanOrEqualToThreshold": ">="}
+
+
 def alarms(config: Config) -> dict[str, dict[str, Any]]:
     """Properties by name without the stack's."""
     found = render(TEMPLATE, config)["Resources"].values()
@@ -53,6 +75,18 @@ def test_each_metric_is_watched_and_its_silence_understood() -> None:
         one = found[name]
         assert (one["Namespace"], one["MetricName"], one["TreatMissingData"]) == (namespace, metric, missing)
         assert [each["Name"] for each in one.get("Dimensions", ())] == ([dimension] if dimension else [])
+
+
+def test_each_is_raised_when_its_page_says_so_and_by_nothing_else() -> None:
+    for name, one in alarms(EXAMPLE).items():
+        statistic, period, periods, comparison, threshold, of = RAISED[name]
+        told = (one["Statistic"], one["Period"], one["EvaluationPeriods"], one["Threshold"])
+        assert told == (statistic, period, periods, threshold), name
+        assert _COMPARISONS[one["ComparisonOperator"]] == comparison, name
+        if name in _QUEUES:
+            of = {"Fn::GetAtt": [_QUEUES[name], "QueueName"]}
+        assert [each["Value"] for each in one.get("Dimensions", ())] == ([of] if of else []), name
+        assert one.get("ActionsEnabled", True) is True and "DatapointsToAlarm" not in one, name
 
 
 def test_alarms_are_the_ten_free_ones() -> None:

@@ -18,8 +18,10 @@ from twinmail.certificate.service import Service, Step, pause, plan
 from twinmail.certificate.validity import Unreadable, Validity
 from twinmail.config import Config
 from twinmail.local import pki
+from twinmail.sync import __main__ as command
 from twinmail.sync.certificate import CertificateChore, CertificateTrouble, Operator, problem
 from twinmail.sync.log import Log
+from twinmail.sync.sessions import Sessions
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 NAMES = ("mail.example.org", "imap.example.org")
@@ -295,3 +297,16 @@ def test_what_failed_is_said_with_what_is_wrong() -> None:
     good = Validity(NOW, NOW + timedelta(days=45), self_signed=False)
     # There is time, and it is tried again: the report is in the status, and nobody is woken up.
     assert problem(good, report, NOW) == ""
+
+
+def test_the_command_line_has_the_operator_told_and_dovecot_looked_at(tmp_path: Path) -> None:
+    config = replace(Config.parse(CONFIG), operator="rene@elsewhere.example")
+    words = ["--config", "x", "--server", "backup", "--mail", "x", "--state", "x", "--health-port", "0"]
+    told = command.parser().parse_args([*words, "--tls", str(tmp_path), "--imaps", "127.0.0.1:993"])
+    sessions = Sessions(tmp_path)
+    chore = command._certificate(told, config, Sent(), sessions, Log(io.StringIO()))
+    assert (chore.server, chore.folder, chore.imaps) == ("backup", tmp_path, ("127.0.0.1", 993))
+    assert chore.renew == sessions.renew
+    # SES sends from addresses of ours alone.
+    assert chore.operator is not None
+    assert (chore.operator.address, chore.operator.source) == ("rene@elsewhere.example", "ann@example.org")

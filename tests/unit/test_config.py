@@ -86,6 +86,8 @@ def test_production_has_defaults_and_a_server_runs_in_one_place() -> None:
     server = Config.parse(GOOD + 'addresses = ["192.0.2.1", "2001:db8::1"]\n[servers.primary.lightsail]\n')
     assert server.servers["primary"].lightsail == Lightsail()
     assert server.servers["primary"].addresses == ("192.0.2.1", "2001:db8::1")
+    elsewhere = Config.parse(f"{GOOD}[servers.primary.lightsail]\n".replace("eu-central-1", "eu-west-1"))
+    assert elsewhere.servers["primary"].lightsail == Lightsail(zone="eu-west-1a")
     kubernetes = Config.parse(
         GOOD
         + '[servers.primary.kubernetes]\ncontext = "pi"\ncomponents = ["cert-manager"]\nstorage_gb = 20\n'
@@ -115,6 +117,10 @@ def test_production_has_defaults_and_a_server_runs_in_one_place() -> None:
         (
             '[servers.primary.lightsail]\nssh_from = ["home"]',
             "servers.primary.lightsail.ssh_from: expected networks",
+        ),
+        (
+            '[servers.primary.lightsail]\nzone = "eu-west-1a"',
+            "servers.primary.lightsail.zone: expected a zone of eu-central-1, as 'region' says, got 'eu-west-1a'",
         ),
         (
             "[servers.primary.lightsail]\nsnapshot_hour = 24",

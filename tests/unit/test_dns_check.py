@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import dns.rcode
+import dns.resolver
 import pytest
 
 from tests.name_server import HOST, NameServer, serve
@@ -15,7 +17,7 @@ from twinmail.dns.finding import Finding, State
 from twinmail.dns.resolver import Resolver
 from twinmail.dns.wanted import wanted
 from twinmail.dns.zone import fragment
-from twinmail.errors import PermanentError
+from twinmail.errors import PermanentError, TransientError
 
 QUICK = 0.3
 """Seconds until a server that is silent counts as silent."""
@@ -384,3 +386,22 @@ def test_two_servers_by_name_only(server: NameServer) -> None:
         ("backup.example.org", "CNAME", State.WRONG, ("198.51.100.7",))
     ]
     assert not [one for one in bad(checked(server, replace(CONFIG))) if one]
+
+
+def test_the_resolvers_are_those_of_the_machine_and_caches_do_not_decide(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dns.resolver.Resolver", lambda: SimpleNamespace(nameservers=["192.0.2.53", "::1"]))
+    found = Resolver.of_system()
+    assert found._servers == (("192.0.2.53", 53), ("::1", 53))
+    # Name servers of the zones are asked, and these only where to find them.
+    assert found._authoritative is True
+
+
+def test_a_machine_without_a_resolver_is_told_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> None:
+        raise dns.resolver.NoResolverConfiguration
+
+    monkeypatch.setattr("dns.resolver.Resolver", none)
+    with pytest.raises(TransientError, match=r"no resolver .*\./inv dns --check --resolver IP"):
+        Resolver.of_system()

@@ -138,6 +138,7 @@ def test_what_becomes_of_sent_mail_reaches_the_function(resources: dict[str, Any
     for one in identities:
         assert one["ConfigurationSetAttributes"] == {"ConfigurationSetName": {"Ref": "ConfigurationSet"}}
         assert one["FeedbackAttributes"] == {"EmailForwardingEnabled": False}
+        assert one["DkimAttributes"] == {"SigningEnabled": True}
 
 
 def test_names_are_those_of_the_configuration(resources: dict[str, Any]) -> None:

@@ -31,6 +31,8 @@ SUBMISSION, SIEVE, CERT_MANAGER, TUNNEL = "submission", "sieve", "cert-manager",
 PORTS = ServerPorts(imaps=10993, submission=10465, health=8080)
 """What the containers listen on; the base names the same."""
 
+# Where the syncer finds the certificate that it watches; the base mounts it there.
+_CERTIFICATE = "/etc/twinmail-tls"
 _KIND = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
 _LIVE = {"options": {"disableNameSuffixHash": True}}
 
@@ -201,6 +203,8 @@ def _patches(request: Request, components: Sequence[str]) -> list[dict[str, Any]
         "--state=/var/lib/twinmail",
         "--host=0.0.0.0",
         f"--health-port={ports.health}",
+        f"--tls={_CERTIFICATE}",
+        f"--imaps=127.0.0.1:{ports.imaps}",
     ]
     containers: list[dict[str, Any]] = [{"name": "syncer", "args": syncer}]
     if SUBMISSION in components:

@@ -1,12 +1,12 @@
 """The records as a fragment of a zone file, which providers of DNS import."""
 
 from collections.abc import Sequence
-from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from twinmail.dns.record_set import RecordSet, zone_value
 from twinmail.dns.wanted import FAILOVER_TTL, Wanted, home
+from twinmail.template import Templates
+
+_render = Templates("twinmail.dns", escaped=False).render
 
 
 def fragment(wanted: Wanted, domains: Sequence[str]) -> str:
@@ -23,31 +23,16 @@ def fragment(wanted: Wanted, domains: Sequence[str]) -> str:
     def lines(of: str | None) -> list[str]:
         return [line(one, value) for one in fixed if homes[one.key] == of for value in _values(one)]
 
-    return (
-        _environment()
-        .get_template("zone.j2")
-        .render(
-            domains=[(domain, lines(domain)) for domain in domains],
-            elsewhere=lines(None),
-            failover=wanted.failover,
-            ttl=FAILOVER_TTL,
-            gaps=wanted.gaps,
-        )
+    return _render(
+        "zone.j2",
+        domains=[(domain, lines(domain)) for domain in domains],
+        elsewhere=lines(None),
+        failover=wanted.failover,
+        ttl=FAILOVER_TTL,
+        gaps=wanted.gaps,
     )
 
 
 def _values(one: RecordSet) -> tuple[str, ...]:
     # A long TXT is of many strings, which readers of zone files take as one line.
     return tuple(zone_value(one.type, value) for value in one.values)
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("twinmail.dns"),
-        undefined=StrictUndefined,
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
