@@ -37,6 +37,7 @@ LEAST_SECONDS, MOST_SECONDS = 2.0, 8.0
 
 _DRAIN_SECONDS = 600.0
 _ACCEPTED_SECONDS = 300.0
+_HEAL_SECONDS = 900.0
 # Messages that may wait for the function when a window begins, and how long that is waited for.
 _BACKLOG, _PACE_SECONDS = 150, 20.0
 # A message arrives twice with a notice that comes late; shorter than in production, so that a run ends.
@@ -283,7 +284,19 @@ class Run:
             self.system.restart(name)
         for server in self.system.config.servers:
             self.system.wait_for_dovecot(server)
-            self.system.wait_for_syncer(server)
+            self._wait_for_syncer(server)
+
+    def _wait_for_syncer(self, server: str) -> None:
+        """With patience: one whose ledger is gone looks at all mail before it says that it is ready."""
+        deadline = time.monotonic() + _HEAL_SECONDS
+        while True:
+            try:
+                self.system.wait_for_syncer(server)
+                return
+            except TwinmailError as error:
+                if time.monotonic() > deadline:
+                    raise
+                self.say(f"{server}: the syncer is not ready yet: {str(error).splitlines()[0]}")
 
     # The drain
 
