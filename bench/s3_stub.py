@@ -5,6 +5,7 @@ There is no TLS, no check of signatures, and nothing can be written.
 """
 
 import bisect
+import hashlib
 import os
 import shutil
 import socket
@@ -20,6 +21,8 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from twinmail.errors import PermanentError, TransientError
+from twinmail.layout import MANIFEST
+from twinmail.manifest import Entry
 
 BUCKET = "bench-mail"
 _START_SECONDS = 10.0
@@ -45,9 +48,13 @@ http {{
   uwsgi_temp_path {folder}/t4;
   scgi_temp_path {folder}/t5;
   default_type application/octet-stream;
+  map_hash_max_size 1048576;
+  map_hash_bucket_size 256;
+  map $uri $entry {{ include {entries}; }}
   server {{
     listen 127.0.0.1:{port};
     root {folder}/objects;
+    add_header x-amz-meta-entry $entry;
     location = /{bucket} {{ proxy_pass http://127.0.0.1:{listing}; }}
     location = /{bucket}/ {{ proxy_pass http://127.0.0.1:{listing}; }}
     location / {{ {wait} }}
@@ -115,9 +122,12 @@ def serving(folder: Path, latency: float = 0.0) -> Iterator[str]:
     listing = plain(folder / "objects" / BUCKET)
     port = _free_port()
     configuration = folder / "nginx.conf"
+    entries = folder / "entries.conf"
+    entries.write_text("".join(_metadata(folder / "objects" / BUCKET)))
     configuration.write_text(
         _CONFIGURATION.format(
             folder=folder,
+            entries=entries,
             port=port,
             bucket=BUCKET,
             listing=listing.server_address[1],
@@ -138,6 +148,22 @@ def serving(folder: Path, latency: float = 0.0) -> Iterator[str]:
         process.wait()
         listing.shutdown()
         listing.server_close()
+
+
+def _metadata(objects: Path) -> Iterator[str]:
+    """The metadata that the processor gives each message, as lines of nginx."""
+    for path in (objects / MANIFEST).rglob("*.json"):
+        entry = Entry.from_bytes(path.read_bytes())
+        for told in entry.to_metadata().values():
+            escaped = told.replace("\\", "\\\\").replace('"', '\\"')
+            yield f'"/{BUCKET}/{entry.key}" "{escaped}";\n'
+
+
+def _etag(objects: Path, key: str) -> str:
+    """As of an object that was put in one piece; of entries only, because nobody asks for others."""
+    if not key.startswith(MANIFEST):
+        return "0123456789abcdef0123456789abcdef-1"
+    return hashlib.md5((objects / key).read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def ceiling(endpoint: str, keys: Sequence[str]) -> float:
@@ -177,6 +203,7 @@ def plain(objects: Path) -> ThreadingHTTPServer:
         str(path.relative_to(objects)): path.stat().st_size for path in objects.rglob("*") if path.is_file()
     }
     keys = sorted(sizes)
+    etags = {key: _etag(objects, key) for key in keys}
 
     class Handler(BaseHTTPRequestHandler):
         """Answers GET of the bucket and of what is in it."""
@@ -191,7 +218,7 @@ def plain(objects: Path) -> ThreadingHTTPServer:
                 asked = {
                     name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()
                 }
-                self._answer(200, "application/xml", _document(page(keys, asked), asked, sizes))
+                self._answer(200, "application/xml", _document(page(keys, asked), asked, sizes, etags))
             elif key in sizes:
                 data = (objects / key).read_bytes()
                 start, _, last = self.headers.get("Range", "").removeprefix("bytes=").partition("-")
@@ -220,7 +247,9 @@ def plain(objects: Path) -> ThreadingHTTPServer:
     return server
 
 
-def _document(found: Page, asked: Mapping[str, str], sizes: Mapping[str, int]) -> bytes:
+def _document(
+    found: Page, asked: Mapping[str, str], sizes: Mapping[str, int], etags: Mapping[str, str]
+) -> bytes:
     def text(key: str) -> str:
         return quote(key) if asked.get("encoding-type") == "url" else escape(key)
 
@@ -240,7 +269,7 @@ def _document(found: Page, asked: Mapping[str, str], sizes: Mapping[str, int]) -
         )
     parts += (
         f"<Contents><Key>{text(key)}</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified>"
-        '<ETag>"0123456789abcdef0123456789abcdef-1"</ETag>'
+        f'<ETag>"{etags[key]}"</ETag>'
         f"<Size>{sizes[key]}</Size><StorageClass>STANDARD</StorageClass></Contents>"
         for key in found.keys
     )

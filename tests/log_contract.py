@@ -98,6 +98,23 @@ class LogContract:
             assert item["subject"] == {"S": "hello"}
             assert "x@example.org" not in str(item), "an item for a mailbox names another recipient"
 
+    def test_object_of_a_message_has_its_entry_too_and_the_listing_tells_the_digest(
+        self, store: Store
+    ) -> None:
+        receipt = store.receive(mail_from="\u00e4@example.com")
+        manifest_key = store.processor().process(receipt).manifest_key
+        (listed,) = store.s3.list_objects_v2(Bucket=store.config.bucket, Prefix=manifest_key)["Contents"]
+        key = store.entries(receipt)[0].key
+        told = store.s3.head_object(Bucket=store.config.bucket, Key=key)["Metadata"]
+        assert told == {"entry": store.body(manifest_key).decode()}
+        assert listed["ETag"] == f'"{hashlib.md5(told["entry"].encode()).hexdigest()}"'
+
+    def test_entry_that_is_too_large_for_metadata_is_in_the_manifest_alone(self, store: Store) -> None:
+        receipt = store.receive(recipients=tuple(f"ann+{n:03}@example.org" for n in range(100)))
+        store.processor().process(receipt)
+        (entry,) = store.entries(receipt)
+        assert store.s3.head_object(Bucket=store.config.bucket, Key=entry.key)["Metadata"] == {}
+
     def test_trace_headers_name_no_recipient(self, store: Store) -> None:
         receipt = store.receive(recipients=("ann@example.org", "secret-bcc@example.net"))
         store.processor().process(receipt)

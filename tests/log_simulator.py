@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote_plus
 
 from twinmail.layout import MANIFEST, manifest_key, processed_key
-from twinmail.manifest import INBOX, Delivery, Entry
+from twinmail.manifest import INBOX, Delivery, Entry, ManifestError
 from twinmail.sync.source import Notification, ObjectMissing, QueueUnavailable, SourceUnavailable
 from twinmail.sync.state_store import Conflict, Stored
 
@@ -58,16 +58,18 @@ class LogSimulator:
     Attributes:
         objects: octets by key.
         fault: raised by every call while it is set.
-        reads: the keys read, in order.
+        reads: the keys read, in order; not the messages that came with their entries.
+        together: entries bring their messages.
     """
 
     def __init__(self, page: int = 1000) -> None:
         self.objects: dict[str, bytes] = {}
         self.fault: Exception | None = None
         self.reads: list[str] = []
+        self.together = True
         self._page = page
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, entry: Entry | None = None) -> None:
         self.objects[key] = data
 
     def add(
@@ -107,6 +109,19 @@ class LogSimulator:
         for key in keys:
             if len(self.objects.get(key, bytes(most + 1))) <= most:
                 take(key, self.objects[key])
+
+    def each_entry(
+        self, keys: Sequence[str], most: int, take: Callable[[str, bytes, bytes | None], None]
+    ) -> None:
+        def with_message(key: str, entry: bytes) -> None:
+            try:
+                message = self.objects.get(Entry.from_bytes(entry).key)
+            except ManifestError:
+                message = None
+            together = self.together and message is not None and len(message) <= most
+            take(key, entry, message if together else None)
+
+        self.each(keys, most, with_message)
 
     def _fail(self) -> None:
         if self.fault is not None:

@@ -4,10 +4,11 @@ They do what `tests.log_contract` and `tests.compactor_contract` ask of S3 and D
 `tests/unit/test_memory_cloud.py` holds them to these contracts.
 """
 
+import hashlib
 import io
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -69,6 +70,12 @@ class Object:
     data: bytes
     modified: datetime
     tags: tuple[Any, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def etag(self) -> str:
+        """As S3 gives it to what is put in one piece."""
+        return f'"{hashlib.md5(self.data).hexdigest()}"'
 
 
 class MemoryS3:
@@ -81,12 +88,20 @@ class MemoryS3:
         self.exceptions = _exceptions("s3")
         self._now, self._step = now, step
 
-    def put_object(self, *, Key: str, Body: Any, IfNoneMatch: str = "", **_: Any) -> dict[str, Any]:
+    def put_object(
+        self,
+        *,
+        Key: str,
+        Body: Any,
+        IfNoneMatch: str = "",
+        Metadata: Mapping[str, str] | None = None,
+        **_: Any,
+    ) -> dict[str, Any]:
         data = Body if isinstance(Body, bytes) else bytes(Body.read())
         self._step()
         if IfNoneMatch and Key in self.objects:
             raise _error("s3", "PreconditionFailed", "PutObject", 412)
-        self.objects[Key] = Object(data, self._now())
+        self.objects[Key] = Object(data, self._now(), metadata=dict(Metadata or {}))
         self._step()
         return {}
 
@@ -100,7 +115,7 @@ class MemoryS3:
 
     def head_object(self, *, Key: str, **_: Any) -> dict[str, Any]:
         one = self._object(Key, "404")
-        return {"ContentLength": len(one.data), "LastModified": one.modified}
+        return {"ContentLength": len(one.data), "LastModified": one.modified, "Metadata": dict(one.metadata)}
 
     def delete_object(self, *, Key: str, **_: Any) -> dict[str, Any]:
         self.objects.pop(Key, None)
@@ -109,7 +124,7 @@ class MemoryS3:
     def put_object_tagging(self, *, Key: str, Tagging: Mapping[str, Any], **_: Any) -> dict[str, Any]:
         self._step()
         one = self._object(Key, "NoSuchKey")
-        self.objects[Key] = Object(one.data, one.modified, tuple(Tagging["TagSet"]))
+        self.objects[Key] = replace(one, tags=tuple(Tagging["TagSet"]))
         self._step()
         return {}
 
@@ -118,13 +133,18 @@ class MemoryS3:
 
     def delete_object_tagging(self, *, Key: str, **_: Any) -> dict[str, Any]:
         one = self._object(Key, "NoSuchKey")
-        self.objects[Key] = Object(one.data, one.modified)
+        self.objects[Key] = replace(one, tags=())
         return {}
 
     def list_objects_v2(self, *, Prefix: str = "", StartAfter: str = "", **options: Any) -> dict[str, Any]:
         keys = sorted(one for one in list(self.objects) if one.startswith(Prefix) and one > StartAfter)
         found = [
-            {"Key": key, "LastModified": self.objects[key].modified, "Size": len(self.objects[key].data)}
+            {
+                "Key": key,
+                "LastModified": self.objects[key].modified,
+                "Size": len(self.objects[key].data),
+                "ETag": self.objects[key].etag,
+            }
             for key in keys[: options.get("MaxKeys", 1000)]
         ]
         return {"Contents": found} if found else {}

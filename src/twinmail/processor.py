@@ -216,7 +216,11 @@ class Processor:
             entry, start = self._receive(receipt, decision, chunks, body)
             self.checkpoint("received")
             self.s3.put_object(
-                Bucket=self.config.bucket, Key=decision.key, Body=body, ContentType="message/rfc822"
+                Bucket=self.config.bucket,
+                Key=decision.key,
+                Body=body,
+                ContentType="message/rfc822",
+                Metadata=entry.to_metadata(),
             )
         self.checkpoint("processed")
         manifest_key = self._claim(receipt.ses_id, claimed)

@@ -4,17 +4,18 @@ import io
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from tests.localstack_process import REGION, LocalStackProcess
-from tests.log_simulator import LogSimulator, QueueSimulator, moment
+from tests.log_simulator import LogSimulator, QueueSimulator, entry_of, moment
 from tests.packs_simulator import PacksSimulator
 from twinmail.layout import MANIFEST, manifest_key
+from twinmail.manifest import Entry
 from twinmail.sync.aws import Aws, NoCredentials
 from twinmail.sync.log import Log
 from twinmail.sync.packed_source import PackedSource
@@ -32,9 +33,9 @@ from twinmail.sync.sqs import SqsQueue
 
 
 class Objects(Protocol):
-    """How a test fills the bucket."""
+    """How a test fills the bucket; with the *entry* of a message that is put."""
 
-    def put(self, key: str, data: bytes) -> None: ...
+    def put(self, key: str, data: bytes, entry: Entry | None = None) -> None: ...
 
 
 @dataclass
@@ -47,8 +48,9 @@ class RealObjects:
     def __init__(self, client: Any, bucket: str) -> None:
         self._client, self._bucket = client, bucket
 
-    def put(self, key: str, data: bytes) -> None:
-        self._client.put_object(Bucket=self._bucket, Key=key, Body=data)
+    def put(self, key: str, data: bytes, entry: Entry | None = None) -> None:
+        metadata = entry.to_metadata() if entry else {}
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=data, Metadata=metadata)
 
 
 @pytest.fixture
@@ -137,6 +139,39 @@ class TestSource:
         others = ["processed/2026/11/22/large.eml", "processed/2026/11/22/absent.eml", "processed//odd.eml"]
         assert read_all(bucket.source, [*wanted, *others], 1000) == wanted
         assert read_all(bucket.source, [], 1000) == {}
+
+    def test_entries_are_those_of_the_manifest_whether_their_message_comes_with_them_or_not(
+        self, bucket: Bucket
+    ) -> None:
+        day = datetime(2026, 11, 22, 12, tzinfo=UTC)
+        wanted, messages = {}, {}
+        for number in range(10):
+            body = b"message %d" % number
+            at = day + timedelta(minutes=number)
+            # The last ones arrived on the day before, so their messages are elsewhere.
+            entry = entry_of(f"id{number}", body, at - timedelta(days=number > 7))
+            key = manifest_key(entry.ses_id, at)
+            bucket.objects.put(entry.key, body, entry)
+            bucket.objects.put(key, entry.to_bytes())
+            wanted[key], messages[key] = entry.to_bytes(), body
+        # As an older version wrote it, damaged, and of another attempt, which decided otherwise.
+        bare, damaged, other = list(wanted)[:3]
+        bucket.objects.put("processed/2026/11/22/id0.eml", messages[bare])
+        wanted[damaged] = b"{"
+        wanted[other] = replace(Entry.from_bytes(wanted[other]), deliveries=()).to_bytes()
+        for key in (damaged, other):
+            bucket.objects.put(key, wanted[key])
+        taken: dict[str, tuple[bytes, bytes | None]] = {}
+        keys = listed(bucket.source, MANIFEST)
+        assert keys == list(wanted)
+        bucket.source.each_entry(
+            [*keys, manifest_key("absent", day)], 1000, lambda *told: taken.update({told[0]: told[1:]})
+        )
+        assert {key: entry for key, (entry, _) in taken.items()} == wanted
+        assert all(body in (None, messages[key]) for key, (_, body) in taken.items())
+        if isinstance(bucket.source, S3Source):
+            together = {key for key, (_, body) in taken.items() if body is not None}
+            assert together == set(keys[3:8])
 
     @pytest.mark.parametrize("absent", ["processed/2026/11/22/b.eml", "manifest/none"])
     def test_missing_object(self, bucket: Bucket, absent: str) -> None:

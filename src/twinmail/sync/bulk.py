@@ -8,10 +8,10 @@ large message, any error) is left to the carrier.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from twinmail.sync.decisions import HEADER_OCTETS, Decisions
 from twinmail.sync.placing import Placed, Placing
 from twinmail.sync.plan import Park, decode, message_stem, placement, plan
 from twinmail.sync.quota import Quotas
-from twinmail.sync.source import Source, SourceUnavailable, read_all
+from twinmail.sync.source import Source, SourceUnavailable
 from twinmail.sync.steps import Checkpoint
 
 LEAST = 64
@@ -34,7 +34,7 @@ MESSAGE_OCTETS = 1 << 20
 """A larger message is streamed, by the carrier; of these, as many are in memory as are read at a time."""
 
 _BATCH = 256
-_BATCH_OCTETS = 16 << 20
+_PART_OCTETS = 16 << 20
 _AHEAD = 1
 """Batches that are read while one is made durable; two were no faster, and hold one more in memory."""
 
@@ -53,8 +53,8 @@ class Plain:
 class _Batch:
     """Messages for which there is room, and those of them that are in ``tmp/``; not yet durable."""
 
-    messages: Sequence[Plain]
-    ready: list[tuple[Plain, Placed]]
+    messages: list[Plain] = field(default_factory=list)
+    ready: list[tuple[Plain, Placed]] = field(default_factory=list)
 
 
 class Bulk:
@@ -93,11 +93,7 @@ class Bulk:
         Whatever goes wrong is met by the carrier again, who knows what to do about it.
         """
         done: set[str] = set()
-        entries = self._entries(keys)
-        self._checkpoint("read")
-        stems = {key: message_stem(entry) for key, entry in entries.items()}
-        known = self._ledger.delivered_of(stems.values())
-        batches = _batches(_plain(entries, stems, known))
+        parts = iter([keys[at : at + _BATCH] for at in range(0, len(keys), _BATCH)])
         with (
             closing(FileSystem(self._mail)) as file_system,
             ThreadPoolExecutor(_AHEAD, thread_name_prefix="read-ahead") as ahead,
@@ -106,7 +102,7 @@ class Bulk:
             try:
                 while not stopping():
                     reading.extend(
-                        ahead.submit(self._read, one) for one in islice(batches, _AHEAD + 1 - len(reading))
+                        ahead.submit(self._read, one) for one in islice(parts, _AHEAD + 1 - len(reading))
                     )
                     if not reading:
                         break
@@ -118,36 +114,61 @@ class Bulk:
                     self._give_up(one)
         return frozenset(done)
 
-    def _entries(self, keys: Sequence[str]) -> dict[str, Entry]:
-        read = read_all(self._source, keys, MESSAGE_OCTETS)
-        # In the order of the log, whatever order they came in.
-        decoded = {key: decode(key, read[key]) for key in keys if key in read}
-        return {key: entry for key, entry in decoded.items() if not isinstance(entry, Park)}
-
-    def _read(self, wanted: Sequence[Plain]) -> _Batch:
-        """Those of *wanted* that have room, in ``tmp/``.
+    def _read(self, keys: Sequence[str]) -> _Batch:
+        """The plain ones of *keys* that have room, in ``tmp/``.
 
         Raises:
             SourceUnavailable: nothing of them is in ``tmp/`` then, nor is room held for them; as for others.
             NotWritten.
         """
-        batch = _Batch([one for one in wanted if self._quotas.hold(one.delivery.mailbox, one.entry.size)], [])
-        by_key = {one.entry.key: one for one in batch.messages}
-
-        def take(key: str, body: bytes) -> None:
-            one = by_key[key]
-            place = self._place_of(one, body)
-            staged = self._stage(one, body) if place is not None else None
-            if place is not None and staged is not None:
-                batch.ready.append((one, Placed(one.delivery.mailbox, staged, one.entry, place, one.key)))
-            self._checkpoint("decided")
-
+        entries, bodies = self._entries(keys)
+        self._checkpoint("read")
+        stems = {key: message_stem(entry) for key, entry in entries.items()}
+        known = self._ledger.delivered_of(stems.values())
+        batch = _Batch()
         try:
-            self._source.each(list(by_key), MESSAGE_OCTETS, take)
+            for one in _plain(entries, stems, known):
+                if self._quotas.hold(one.delivery.mailbox, one.entry.size):
+                    batch.messages.append(one)
+            alone: dict[str, Plain] = {}
+            for one in batch.messages:
+                body = bodies.pop(one.key, None)
+                if body is None:
+                    alone[one.entry.key] = one
+                else:
+                    self._take(one, body, batch)
+            bodies.clear()
+
+            def take(key: str, body: bytes) -> None:
+                self._take(alone[key], body, batch)
+
+            for part in _parts(alone.values()):
+                self._source.each([one.entry.key for one in part], MESSAGE_OCTETS, take)
         except BaseException:
             self._let_go(batch)
             raise
         return batch
+
+    def _entries(self, keys: Sequence[str]) -> tuple[dict[str, Entry], dict[str, bytes]]:
+        """The entries *keys*, in this order, and those of their messages that came with them."""
+        read: dict[str, bytes] = {}
+        bodies: dict[str, bytes] = {}
+
+        def take(key: str, data: bytes, body: bytes | None) -> None:
+            read[key] = data
+            if body is not None:
+                bodies[key] = body
+
+        self._source.each_entry(keys, MESSAGE_OCTETS, take)
+        decoded = {key: decode(key, read[key]) for key in keys if key in read}
+        return {key: entry for key, entry in decoded.items() if not isinstance(entry, Park)}, bodies
+
+    def _take(self, one: Plain, body: bytes, batch: _Batch) -> None:
+        place = self._place_of(one, body)
+        staged = self._stage(one, body) if place is not None else None
+        if place is not None and staged is not None:
+            batch.ready.append((one, Placed(one.delivery.mailbox, staged, one.entry, place, one.key)))
+        self._checkpoint("decided")
 
     def _deliver(self, batch: _Batch, file_system: FileSystem) -> set[str]:
         """Place what is ready, durably, and return its keys."""
@@ -214,14 +235,15 @@ def _plain(
             yield Plain(key, entry, todo.deliveries[0], stem)
 
 
-def _batches(wanted: Iterator[Plain]) -> Iterator[list[Plain]]:
-    batch: list[Plain] = []
+def _parts(wanted: Iterable[Plain]) -> Iterator[list[Plain]]:
+    """*wanted* in parts that may be in memory."""
+    part: list[Plain] = []
     octets = 0
     for one in wanted:
-        if batch and (len(batch) == _BATCH or octets + one.entry.size > _BATCH_OCTETS):
-            yield batch
-            batch, octets = [], 0
-        batch.append(one)
+        if part and octets + one.entry.size > _PART_OCTETS:
+            yield part
+            part, octets = [], 0
+        part.append(one)
         octets += one.entry.size
-    if batch:
-        yield batch
+    if part:
+        yield part

@@ -119,6 +119,22 @@ class PackedSource:
 
     def each(self, keys: Sequence[str], most: int, take: Callable[[str, bytes], None]) -> None:
         """Many objects; see `twinmail.sync.source.Source`."""
+        others = self._each_packed(keys, most, take)
+        if others:
+            self._source.each(others, most, take)
+
+    def each_entry(
+        self, keys: Sequence[str], most: int, take: Callable[[str, bytes, bytes | None], None]
+    ) -> None:
+        """Many entries, the packed ones without their messages; see `twinmail.sync.source.Source`."""
+        others = self._each_packed(keys, most, lambda key, data: take(key, data, None))
+        if others:
+            self._source.each_entry(others, most, take)
+
+    def _each_packed(
+        self, keys: Sequence[str], most: int, take: Callable[[str, bytes], None]
+    ) -> Sequence[str]:
+        """Give *take* what is in packs; returns what must be read elsewhere."""
         members, others = [], []
         for key in keys:
             member = self._catalog.find(key)
@@ -132,8 +148,7 @@ class PackedSource:
                 others.append(member.range.key)
             else:
                 take(member.range.key, octets)
-        if others:
-            self._source.each(others, most, take)
+        return others
 
     def _look_up(self, key: str) -> Member | None:
         """Where a packed object is whose original is gone; what was not found is not sought again at once."""

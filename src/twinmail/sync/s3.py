@@ -5,10 +5,12 @@ minutes; one key with an empty or a dot segment fails a whole LIST; and it refus
 whatever ``AWS_ENDPOINT_URL`` says.
 """
 
+import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 import obstore
 from botocore.config import Config as Settings
@@ -16,15 +18,23 @@ from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError, InvalidPathError
 from obstore.store import S3Store
 
-from twinmail.layout import MANIFEST
+from twinmail.layout import MANIFEST, LayoutError, ManifestKey, processed_key
+from twinmail.manifest import METADATA
 from twinmail.sync.aws import Aws
 from twinmail.sync.source import ObjectMissing, SourceUnavailable
+
+T = TypeVar("T")
 
 PAGE = 1000
 _PIECE = 1 << 20
 # Requests at once. Far away (20 ms) most time is waiting; near, more than 16 wait for the interpreter's lock.
 _NEAR, _FAR = 16, 128
 _FAR_SECONDS = 0.01
+# Objects whose listed digest is remembered: those of a page that is carried while the next one is listed.
+_REMEMBERED = 4 * PAGE
+# Messages that are in memory together, and guesses that are made before it is known whether they are right.
+_MESSAGES_OCTETS = 16 << 20
+_TRIES = 16
 # A whole message may take long on a slow line; what must not is to wait for its next octet.
 _REQUEST = timedelta(minutes=10)
 _STALL = timedelta(seconds=20)
@@ -69,6 +79,33 @@ def bucket_is_gone(error: Exception) -> bool:
     return "<Code>NoSuchBucket</Code>" in str(error)
 
 
+class _Guess:
+    """Whether entries are found with their messages, and how much of these may be in memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tried = self._right = 0
+        self._room = _MESSAGES_OCTETS
+
+    @property
+    def likely(self) -> bool:
+        """Imported messages have other keys, and old ones no metadata: few are tried for nothing."""
+        return self._tried < _TRIES or 2 * self._right > self._tried
+
+    def tell(self, right: bool) -> None:
+        """Of one that was tried."""
+        with self._lock:
+            self._tried += 1
+            self._right += right
+
+    def room(self, size: int) -> bool:
+        """Whether *size* octets more may be in memory, which are counted then."""
+        with self._lock:
+            fits = size <= self._room
+            self._room -= size if fits else 0
+            return fits
+
+
 class S3Source:
     """The manifest and the messages in *bucket*; with another *prefix*, what is listed is under that."""
 
@@ -78,6 +115,8 @@ class S3Source:
         self._aws = aws
         self._store = open_store(bucket, aws)
         self._at_once = _NEAR
+        # Of the entries listed last and not read since; whatever is not here costs one request more.
+        self._etags: dict[str, str] = {}
 
     def keys_after(self, offset: str) -> Iterator[list[str]]:
         """Pages of keys; see `twinmail.sync.source.Source`."""
@@ -85,6 +124,7 @@ class S3Source:
         try:
             for page in obstore.list(self._store, self._prefix, offset=offset, chunk_size=PAGE):
                 keys = sorted(one["path"] for one in page)
+                self._remember((one["path"], one["e_tag"]) for one in page)
                 last = keys[-1] if keys else last
                 yield keys
             return
@@ -107,6 +147,11 @@ class S3Source:
         except (BotoCoreError, ClientError) as error:
             raise unavailable(self.bucket, error) from error
 
+    def _remember(self, listed: Iterable[tuple[str, str | None]]) -> None:
+        if len(self._etags) > _REMEMBERED:
+            self._etags.clear()
+        self._etags.update((key, etag) for key, etag in listed if etag)
+
     def read(self, key: str) -> Iterator[bytes]:
         """The octets of an object; see `twinmail.sync.source.Source`."""
         try:
@@ -123,14 +168,39 @@ class S3Source:
             raise self._unread(key, error) from error
 
     def each(self, keys: Sequence[str], most: int, take: Callable[[str, bytes], None]) -> None:
+        """See `twinmail.sync.source.Source`."""
+        for key, data in self._many(keys, lambda key: self._small(key, most)):
+            take(key, data)
+
+    def each_entry(
+        self, keys: Sequence[str], most: int, take: Callable[[str, bytes, bytes | None], None]
+    ) -> None:
         """See `twinmail.sync.source.Source`.
 
+        The entry of a message is metadata of its object too (see `twinmail.manifest.Entry.to_metadata`). It
+        is believed if it has the digest that the listing of the manifest told.
+        """
+        guess = _Guess()
+
+        def read(key: str) -> tuple[bytes, bytes | None] | None:
+            both = self._both(key, most, guess)
+            if both is not None:
+                return both
+            entry = self._small(key, most)
+            return None if entry is None else (entry, None)
+
+        for key, (entry, message) in self._many(keys, read):
+            take(key, entry, message)
+
+    def _many(self, keys: Sequence[str], read: Callable[[str], T | None]) -> Iterator[tuple[str, T]]:
+        """What *read* gives for each of *keys*, without those for which it gives None, in no order.
+
         Threads, each waiting for its own answer without the interpreter's lock: a GET takes 90 µs of
-        processor time so, and 200 µs as a coroutine. *take* gets nothing before all is read: threads that
-        wait for the lock while *take* has it cost more than they save.
+        processor time so, and 200 µs as a coroutine. Nothing is given before all is read: threads that wait
+        for the lock while the caller has it cost more than they save.
         """
         waiting = iter(list(keys))
-        found: list[tuple[str, bytes]] = []
+        found: list[tuple[str, T]] = []
         failures: list[BaseException] = []
 
         def some() -> None:
@@ -138,7 +208,7 @@ class S3Source:
                 for key in waiting:
                     if failures:
                         return
-                    data = self._small(key, most)
+                    data = read(key)
                     if data is not None:
                         found.append((key, data))
             except BaseException as error:  # noqa: BLE001 - raised again below, by who asked
@@ -160,7 +230,33 @@ class S3Source:
             raise failures[0]
         found.reverse()
         while found:
-            take(*found.pop())
+            yield found.pop()
+
+    def _both(self, key: str, most: int, guess: "_Guess") -> tuple[bytes, bytes | None] | None:
+        """The entry *key* and its message out of one object; None if they are not found there."""
+        etag = self._etags.pop(key, None)
+        if etag is None or not guess.likely:
+            return None
+        try:
+            named = ManifestKey.parse(key)
+            # Where it is if it arrived on the day on which it was committed.
+            path = processed_key(named.ses_id, named.committed)
+            found = obstore.get(self._store, path, options={"range": (0, most + 1)})
+            told = found.attributes.get(METADATA, "").encode()
+            # S3's tag of an object that was put in one piece, without a key of KMS, is its MD5.
+            same = hashlib.md5(told, usedforsecurity=False).hexdigest() == etag.strip('"')
+            guess.tell(same)
+            if not same:
+                return None
+            size = found.meta["size"]
+            fits = size <= most and guess.room(size)
+            return told, (bytes(found.bytes()) if fits else None)
+        except LayoutError:
+            return None
+        except (BaseError, OSError):
+            # An outage is met by who reads the entry alone; S3 may also say "forbidden" of what is not there.
+            guess.tell(False)
+            return None
 
     def _small(self, key: str, most: int) -> bytes | None:
         """The object *key*; None if it is absent or has more than *most* octets."""

@@ -47,6 +47,17 @@ class Source(Protocol):
             SourceUnavailable.
         """
 
+    def each_entry(
+        self, keys: Sequence[str], most: int, take: Callable[[str, bytes, bytes | None], None]
+    ) -> None:
+        """Give *take* the manifest entries *keys*, each with its message where one request brings both.
+
+        As `each` otherwise; a message may be None for any reason, and is then read by its own key.
+
+        Raises:
+            SourceUnavailable.
+        """
+
 
 def read_all(source: Source, keys: Sequence[str], most: int) -> dict[str, bytes]:
     """The objects that `Source.each` gives, by key.
