@@ -12,7 +12,7 @@ from tests.browser.conftest import Visit
 from tests.browser.listener import listener
 from tests.browser.mail import PNG, deliver, written
 from tests.browser.quiet import Quiet
-from tests.browser.site import Site
+from tests.browser.site import WEBMAIL, Site
 
 # Everything that HTML mail can use to tell its sender that it was opened.
 TRACKING = """
@@ -129,6 +129,18 @@ def test_message_moves_to_junk_and_back_by_the_button(visit: Visit, site: Site) 
     expect(webmail.row("Cheap watches")).not_to_be_visible()
     with site.client("bob") as client:
         client.wait_for([accepted], "INBOX")
+
+
+def test_button_beside_a_message_goes_back_to_its_folder(visit: Visit, site: Site) -> None:
+    with site.client("bob", WEBMAIL) as client:
+        client.imap.append("Archive", "", "", bytes(written("Kept for later", "bob@example.org")))
+    webmail = visit("bob")
+    webmail.show_folder("Archive")
+    webmail.row("Kept for later").dblclick()
+    webmail.page.locator("#messagebody").wait_for()
+    webmail.loaded()
+    webmail.page.click("#taskmenu a.mail")
+    webmail.row("Kept for later").wait_for()
 
 
 def test_contact_is_kept_and_offered(visit: Visit) -> None:

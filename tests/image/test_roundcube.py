@@ -87,6 +87,21 @@ class TestPolicy:
         assert f"'sha256-{digest}'" not in found["script-src-attr"]
         assert len(found["script-src-attr"]) > 5, "Roundcube's own are there"
 
+    def test_button_that_the_skin_gives_its_handler_later_may_run(
+        self, roundcube: Roundcube, ann: WebmailClient
+    ) -> None:
+        roundcube.dovecot.store("ann", "1600000005.back.twinmail", b"Subject: back\r\n\r\nhello\r\n")
+        listed = ann.ajax("?_task=mail&_action=list&_mbox=INBOX")
+        uid = max(int(one) for one in re.findall(r"add_message_row\((\d+)", listed["exec"]))
+        page = ann.get(f"?_task=mail&_action=show&_uid={uid}&_mbox=INBOX")
+        address = re.search(r'src="(skins/elastic/ui\.[^"]+)"', page.text)
+        assert address
+        script = ann.get(f"/{address[1]}").text
+        handlers = re.findall(r"""\bonclick: ?"(return rcmail\.[^"]+)\"""", script)
+        assert handlers == ["return rcmail.command('list','',this,event);"], "what the policy has to name"
+        digest = base64.b64encode(hashlib.sha256(handlers[0].encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy(page)["script-src-attr"]
+
     def test_answers_that_are_no_pages(self, ann: WebmailClient) -> None:
         headers = {"X-Requested-With": "XMLHttpRequest"}
         answer = ann.get("?_task=mail&_action=list&_mbox=INBOX&_remote=1", headers=headers)

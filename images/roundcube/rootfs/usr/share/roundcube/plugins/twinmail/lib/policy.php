@@ -25,6 +25,9 @@ final class twinmail_policy
     /** What Roundcube makes of a mail address in a text; the only handler that may come out of a body. */
     private const WRITE_TO = "/^return rcmail\.command\('compose','[^'\\\\<>\"]*',this\)$/D";
 
+    /** What the skin's script puts on the button "Mail" beside a message that has a page of its own: back to its list. */
+    private const BACK = "return rcmail.command('list','',this,event);";
+
     private const SCRIPT = '~<script\b.*?</script\s*>~is';
     // Tags, not text that looks like one: a subject may say onclick='…'.
     private const TAG = '~<[a-z][a-z0-9]*+\s((?:[^"\'<>]++|"[^"]*+"|\'[^\']*+\')*+)>~i';
@@ -83,6 +86,9 @@ final class twinmail_policy
             }
         }
         $shows = $task === 'mail' && in_array($action, self::WITH_BODY, true);
+        if ($action === 'show') {
+            $handlers[self::BACK] = true;
+        }
         $edits = in_array($action, self::WITH_EDITOR, true);
         $attributes = $shows ? self::hashes(array_keys($handlers)) : "'unsafe-inline'";
         $images = "'self' data: blob:" . ($this->remote || $edits ? ' https:' : '');
