@@ -18,6 +18,7 @@ from twinmail.cost import packing, quantities
 from twinmail.cost.prices import Prices
 from twinmail.packs import compactor, plan
 from twinmail.production import Packs
+from twinmail.sync import packed_source
 from twinmail.tasks import pack as module
 from twinmail.tasks import place
 from twinmail.tasks.place import Place
@@ -87,8 +88,9 @@ def test_page_has_the_tables_of_the_computation() -> None:
 
 
 def test_restore_of_packed_days_asks_rarely() -> None:
-    """At most 0.05 requests a message, also of a small site; 2 and more without packs."""
-    for kib in (2, 12, 100, 200):
+    """At most 0.05 requests a small message, also of a small site; 2 without packs and without metadata."""
+    assert packing.BLOCK == packed_source.BLOCK
+    for kib in (2, 12, 34, 100):
         one = packing.requests(kib, 30)
         assert one.packed <= 0.05 < 2 < one.unpacked
         assert plan.LEAST <= one.mean_octets <= plan.MOST

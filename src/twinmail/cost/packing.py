@@ -1,5 +1,6 @@
 """What packs save: requests of a restore, and a year of storage, computed for docs/packs.md. Pure."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,9 @@ DAYS_SHOWN = ((12, 30), (12, 1000), (12, 10_000), (34, 30), (34, 1000), (100, 30
 PER_LISTING = 3
 """Objects of a pack: the pack, its index and its mark."""
 
+BLOCK = 4 << 20
+"""Octets of a pack that a server reads with one request."""
+
 _SAMPLE = 5000
 
 
@@ -43,14 +47,15 @@ class Requests:
 
 
 def requests(kib: int, a_day: int) -> Requests:
-    """Requests when messages have *kib* KiB and *a_day* come each day: an index and a pack, and listings."""
+    """Requests when messages have *kib* KiB and *a_day* come each day: indexes, blocks of packs, listings."""
     sample = max(_SAMPLE, 3 * a_day)
     today = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=sample // a_day + 1)).date()
     # The last one holds what is left over, which waits.
     packs = list(takewhile(lambda one: one.due, plan(_log(sample, kib, a_day), today, 10**6)))
     messages = sum(len(one.entries) for one in packs)
-    each = (2 + PER_LISTING / LIST_KEYS) * len(packs) / messages
-    return Requests(2 + 1 / LIST_KEYS, each, sum(one.octets for one in packs) / len(packs))
+    # An index each, and the blocks.
+    asked = sum(1 + math.ceil(one.octets / BLOCK) + PER_LISTING / LIST_KEYS for one in packs)
+    return Requests(2 + 1 / LIST_KEYS, asked / messages, sum(one.octets for one in packs) / len(packs))
 
 
 def _log(count: int, kib: int, a_day: int) -> Iterator[Candidate]:

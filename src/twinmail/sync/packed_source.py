@@ -19,11 +19,11 @@ from twinmail.sync.pack_catalog import YOUNGEST, Catalog, Member, Packs, day_of
 from twinmail.sync.source import ObjectMissing, Source, SourceUnavailable
 
 PAGE = 1000
-BLOCK = 8 << 20
+BLOCK = 4 << 20
 """Octets that a request reads ahead."""
 
 BLOCKS = 4
-"""Blocks that are held, in all 32 MB: that of the entries, and those of the messages that they name."""
+"""Blocks that are held, in all 16 MB: that of the entries, and those of the messages that they name."""
 
 SMALL = 1 << 20
 """A larger message is streamed: it passes its server before it is compared."""
