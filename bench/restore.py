@@ -1,7 +1,7 @@
 """How long a new server takes to pull all mail, against tools that copy a bucket.
 
-The syncer reads manifest entries and messages, checks each message, and writes a Maildir and its ledger
-durably. The others copy the messages only, check less, make nothing durable and give no Maildir names.
+The syncer lists the manifest, reads each message with its entry, checks both, and writes a Maildir and its
+ledger durably. The others copy the messages only, check less, make nothing durable and give no Maildir names.
 Between two runs what is still unwritten is written, so that none pays for another.
 """
 
@@ -28,7 +28,9 @@ from twinmail.errors import TransientError
 
 OURS, NOT_DURABLE = "twinmail", "twinmail, nothing durable"
 PACKED = "twinmail, from packs"
-_OWN = (OURS, NOT_DURABLE, PACKED)
+FILES = "cp -r on this machine"
+"""The same files, from memory to disk: less than this nobody needs who writes a file a message."""
+_NO_PEERS = (OURS, NOT_DURABLE, PACKED, FILES)
 S5CMD_WORKERS = (32, 64, 128, 256)
 LATENCIES = (0.0, 0.02)
 MAILBOX = "ann"
@@ -87,7 +89,7 @@ class Leg:
         """Seconds of each other tool by *ours*, by the tool's first word; empty if ours was not run."""
         if ours not in self.runs:
             return {}
-        others = [one for one in self.runs if one not in _OWN]
+        others = [one for one in self.runs if one not in _NO_PEERS]
         return {one.split()[0]: round(self.seconds(one) / self.seconds(ours), 2) for one in others}
 
 
@@ -148,8 +150,8 @@ class Result:
         title = (
             f"{self.messages:,} messages, {self.octets / _MB:,.0f} MB, {leg.latency * 1000:.0f} ms away; "
             f"the server sends {leg.ceiling:,.0f} objects a second to a client that drops them. "
-            "twinmail reads an entry and a message, compares digests, and makes a Maildir and its ledger "
-            "durable; the others copy messages to files, and flush nothing"
+            "twinmail compares digests, and makes a Maildir and its ledger durable; the others copy messages "
+            "to files, and flush nothing; cp has no network between, and shows what the files alone take"
         )
         heads = ("tool", "seconds", "from, to", "messages/s", "CPU s", "MB", "times ours")
         return Table(title, heads, tuple(rows))
@@ -185,7 +187,8 @@ def measure(
         with s3_stub.serving(plain) as endpoint:
             ceiling = s3_stub.ceiling(endpoint, keys)
         with s3_stub.serving(plain, latency) as endpoint, s3_stub.serving(packed, latency) as packs:
-            legs.append(Leg(latency, ceiling, pulls.all(endpoint, packs, repeats)))
+            stored = plain / "objects" / s3_stub.BUCKET / "processed"
+            legs.append(Leg(latency, ceiling, pulls.all(endpoint, packs, repeats, stored)))
     return Result(messages, octets, _versions(tools) if tools else {}, tuple(legs))
 
 
@@ -199,12 +202,18 @@ class Pulls:
     tools: Path | None
     _count: int = 0
 
-    def all(self, endpoint: str, packs: str, repeats: int) -> dict[str, list[Run]]:
-        """Run everything; A B A B, and what takes minutes once. At *packs* the mail is in packs too."""
+    def all(self, endpoint: str, packs: str, repeats: int, stored: Path) -> dict[str, list[Run]]:
+        """Run everything; A B A B, and what takes minutes once.
+
+        Args:
+            packs: endpoint at which the mail is in packs too.
+            stored: the folder in which the server has the messages.
+        """
         pulls: dict[str, Callable[[], Run]] = {
             OURS: lambda: self._ours(endpoint, "twinmail.sync"),
             NOT_DURABLE: lambda: self._ours(endpoint, "bench.restore_child"),
             PACKED: lambda: self._ours(packs, "twinmail.sync"),
+            FILES: lambda: self._copy("cp", Path("/bin/cp"), lambda to: ("-r", str(stored), str(to))),
         }
         runs: dict[str, list[Run]] = {}
         if self.tools:
@@ -232,29 +241,32 @@ class Pulls:
 
     def _s5cmd(self, endpoint: str, workers: int) -> Run:
         options = ("--numworkers", str(workers), "--endpoint-url", endpoint, "cp")
-        return self._copy("s5cmd", lambda to: (*options, f"s3://{s3_stub.BUCKET}/processed/*", f"{to}/"))
+        return self._peer("s5cmd", lambda to: (*options, f"s3://{s3_stub.BUCKET}/processed/*", f"{to}/"))
 
     def _rclone(self, endpoint: str) -> Run:
         s3 = ("--s3-provider", "Other", "--s3-env-auth", "--s3-endpoint", endpoint)
         source = f":s3:{s3_stub.BUCKET}/processed"
-        return self._copy("rclone", lambda to: ("copy", "--transfers", "32", *s3, source, str(to)))
+        return self._peer("rclone", lambda to: ("copy", "--transfers", "32", *s3, source, str(to)))
 
     def _aws(self, endpoint: str) -> Run:
         source = f"s3://{s3_stub.BUCKET}/processed"
-        return self._copy(
+        return self._peer(
             "aws",
             lambda to: ("--endpoint-url", endpoint, "s3", "sync", "--only-show-errors", source, str(to)),
         )
 
-    def _copy(self, tool: str, arguments: Callable[[Path], Sequence[str]]) -> Run:
-        folder = self._fresh(tool)
+    def _peer(self, tool: str, arguments: Callable[[Path], Sequence[str]]) -> Run:
         assert self.tools is not None
+        return self._copy(tool, self.tools / tool, arguments)
+
+    def _copy(self, tool: str, program: Path, arguments: Callable[[Path], Sequence[str]]) -> Run:
+        folder = self._fresh(tool)
         to = folder / "to"
         to.mkdir()
         with (folder / "log").open("wb") as log:
             began = time.monotonic()
             process = subprocess.Popen(
-                [str(self.tools / tool), *arguments(to)],
+                [str(program), *arguments(to)],
                 env={**_ACCESS, "HOME": str(folder)},
                 stdout=log,
                 stderr=log,
