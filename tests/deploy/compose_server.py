@@ -8,7 +8,7 @@ import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import docker
@@ -102,6 +102,29 @@ class Backup:
             (told,) = [path.read_text() for path in events if path.exists()]
             assert "oom_kill 0" in told.splitlines(), name
 
+    def check_narrow(self) -> None:
+        """No container may do more than it has to."""
+        for name, one in self.containers().items():
+            host = one["HostConfig"]
+            assert one["Config"]["User"] == "1000:1000", name
+            assert host["ReadonlyRootfs"], name
+            assert host["CapDrop"] == ["ALL"], name
+            assert not host["CapAdd"], name
+            assert "no-new-privileges:true" in host["SecurityOpt"], name
+            assert not host["Privileged"], name
+            assert host["Memory"] > 0, name
+            assert host["PidsLimit"] == 512, name
+            assert host["LogConfig"] == {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}}, (
+                name
+            )
+            if name not in ENDED:
+                assert host["RestartPolicy"]["Name"] == "unless-stopped", name
+                status = Path(f"/proc/{one['State']['Pid']}/status").read_text()
+                fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+                assert fields["Uid"].split() == ["1000"] * 4, name
+                assert fields["CapEff"] == fields["CapBnd"] == "0" * 16, name
+                assert fields["NoNewPrivs"] == "1", name
+
     def browser(self, address: str, user: str = "ann") -> WebmailClient:
         """*user* at *address*, who has logged in to the webmail."""
         found = WebmailClient(self.ports.web, self.system.state.tls / pki.CA, address)
@@ -118,7 +141,13 @@ class Backup:
 
 @contextmanager
 def run_backup(
-    tool: Callable[[str], Path], root: Path, text: str, project: str, override: str = ""
+    tool: Callable[[str], Path],
+    root: Path,
+    text: str,
+    project: str,
+    override: str = "",
+    ports: ServerPorts | None = None,
+    own_certificate: bool = True,
 ) -> Iterator[Backup]:
     """The server ``backup`` of *text*, a configuration, with all of its services up.
 
@@ -126,6 +155,7 @@ def run_backup(
         root: an empty folder.
         project: what Compose calls all of it.
         override: laid over ``compose.yaml``.
+        own_certificate: whether there is one already; certbot gets one otherwise.
     """
     program = tool("docker-compose")
     programs = root / "bin"
@@ -141,6 +171,11 @@ def run_backup(
             with run_host(root / "ssh", path=f"{programs}:{os.environ['PATH']}") as host:
                 machine = Machine(host.name, host.ssh, sudo=False)
                 found = _backup(root, text, project, system, program, machine)
+                if ports:
+                    found.ports = ports
+                    found.request = replace(found.request, ports=ports)
+                if not own_certificate:
+                    found.request = replace(found.request, tls=compose.TLS_VOLUME)
                 if override:
                     found.folder.mkdir()
                     (found.folder / OVERRIDE).write_text(override)

@@ -218,6 +218,27 @@ def test_all_of_production_from_nothing_stops_where_it_fails_and_then_changes_no
             assert not last["applied"]
             assert not any(one["changes"] or one["blocked"] for one in last["parts"].values())
             assert (len(account.calls), cluster.wrote) == (CHANGES, wrote)
+
+            # Each part alone, when somebody has meddled with it.
+            def alone(one: Any, **options: Any) -> dict[str, Any]:
+                one(Context(), config=str(toml), json_=True, **options)
+                (told,) = json.loads(capsys.readouterr().out).values()
+                return told
+
+            composed = (folder / "compose.yaml").read_bytes()
+            (folder / "compose.yaml").write_bytes(composed + b"# mine\n")
+            lost = next(key for key in cluster.objects if key[1] == "services")
+            del cluster.objects[lost]
+            for part in (deploy.backup, deploy.primary):
+                told = alone(part, plan=True)
+                assert told["changes"] and not told["applied"]
+            assert (folder / "compose.yaml").read_bytes() != composed and lost not in cluster.objects
+            with pytest.raises(Exit, match="say --yes to deploy, --plan to look"):
+                deploy.backup(Context(), config=str(toml))
+            assert "change file compose.yaml" in alone(deploy.backup, yes=True)["changes"]
+            assert "services" in alone(deploy.primary, yes=True)["changes"]
+            assert (folder / "compose.yaml").read_bytes() == composed and lost in cluster.objects
+            assert not any(alone(part, yes=True)["applied"] for part in (deploy.backup, deploy.primary))
         finally:
             if folder.exists():
                 down = [compose, "down", "--volumes", "--timeout", "10"]
