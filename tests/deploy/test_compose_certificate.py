@@ -35,6 +35,9 @@ addresses = ["ann@example.org"]
 platform = "{host_platform()}"
 host = "backup.example.org"
 webmail = true
+
+[servers.backup.lightsail]
+ssh_from = ["203.0.113.7/32"]
 """
 NAMES = ("backup.example.org", "autoconfig.example.org", "autodiscover.example.org", "mta-sts.example.org")
 DAYS = 45
