@@ -138,6 +138,8 @@ def test_budget_is_that_of_the_configuration() -> None:
     assert set(kinds) == {"FORECASTED", "ACTUAL"}
     for one in kinds.values():
         assert one["Notification"]["ThresholdType"] == "PERCENTAGE"
+        assert one["Notification"]["ComparisonOperator"] == "GREATER_THAN"
+        assert one["Notification"]["Threshold"] == 100
         assert one["Subscribers"] == [{"SubscriptionType": "EMAIL", "Address": {"Ref": "Operator"}}]
     # Two budgets of one name cannot be, and another operator makes another budget before the first one goes.
     assert "BudgetName" not in properties["Budget"]

@@ -125,12 +125,31 @@ def test_what_ses_says_of_a_domain(changes: dict[str, Any], state: State, said: 
     assert found.state is state and said in found.text and found.remedy
 
 
+ARN = "arn:aws:{}:eu-central-1:000000000000:{}"
+STORE = {
+    "BucketName": CONFIG.bucket,
+    "ObjectKeyPrefix": "incoming/",
+    "TopicArn": ARN.format("sns", f"{CONFIG.stack}-arrivals"),
+}
+INVOKE = {
+    "FunctionArn": ARN.format("lambda", f"function:{CONFIG.stack}-processor"),
+    "InvocationType": "Event",
+}
+
+
+def acting(**changes: str) -> dict[str, Any]:
+    """The active rule set, with other values in the actions of its rule."""
+    store = {name: changes.get(name, value) for name, value in STORE.items()}
+    invoke = {name: changes.get(name, value) for name, value in INVOKE.items()}
+    return {**ACTIVE, "Rules": [{**RULE, "Actions": [{"S3Action": store}, {"LambdaAction": invoke}]}]}
+
+
 RULE = {
     "Name": CONFIG.rule,
     "Enabled": True,
     "ScanEnabled": True,
     "Recipients": list(CONFIG.receipt_recipients),
-    "Actions": [{"S3Action": {}}, {"LambdaAction": {}}],
+    "Actions": [{"S3Action": STORE}, {"LambdaAction": INVOKE}],
 }
 ACTIVE = {"Metadata": {"Name": CONFIG.rule_set}, "Rules": [RULE]}
 
@@ -144,7 +163,11 @@ ACTIVE = {"Metadata": {"Name": CONFIG.rule_set}, "Rules": [RULE]}
         ({**ACTIVE, "Rules": [{**RULE, "Enabled": False}]}, "is off"),
         ({**ACTIVE, "Rules": [{**RULE, "ScanEnabled": False}]}, "scanned"),
         ({**ACTIVE, "Rules": [{**RULE, "Recipients": ["example.net"]}]}, "missing ann@example.org"),
-        ({**ACTIVE, "Rules": [{**RULE, "Actions": [{"LambdaAction": {}}]}]}, "expected to store"),
+        ({**ACTIVE, "Rules": [{**RULE, "Actions": [{"LambdaAction": INVOKE}]}]}, "expected to store"),
+        (acting(BucketName="another"), "stores mail in the bucket another; expected"),
+        (acting(ObjectKeyPrefix=""), "under the prefix (none); expected incoming/"),
+        (acting(TopicArn=ARN.format("sns", "another")), "tells the topic another; expected"),
+        (acting(FunctionArn=ARN.format("lambda", "function:old")), "invokes the function old; expected"),
     ],
 )
 def test_the_active_rule_set(told: dict[str, Any], said: str) -> None:
@@ -197,6 +220,21 @@ def test_what_a_server_says(changes: dict[str, Any], newest: str, state: State, 
     assert not bad(servers.server_findings("primary", {**SAID, "last": None}, [], NOW))
     (found,) = bad(servers.server_findings("primary", {**SAID, **changes}, [newest], NOW))
     assert found.state is state and said in found.text and found.remedy
+
+
+def test_last_message_of_a_server() -> None:
+    def told(said: dict[str, Any]) -> list[str]:
+        found = servers.server_findings("primary", said, [NEWEST], NOW)
+        return [one.text for one in found if one.subject == "primary, last message"]
+
+    assert told(SAID) == ["a for ann, 2026-11-23T11:00:00.000+00:00"]
+    assert told({**SAID, "last": None}) == ["none since it started"]
+
+
+def test_servers_are_asked_although_the_log_is_not_known() -> None:
+    found = list(servers.server_findings("primary", SAID, None, NOW))
+    assert {"primary", "primary, last message", "primary, disk"} <= {one.subject for one in found}
+    assert "primary, behind the log" not in {one.subject for one in found}
 
 
 def test_a_new_entry_is_no_lag() -> None:

@@ -1,5 +1,6 @@
 """Whatever hangs, fails or answers nonsense costs its own lines, and nobody else's."""
 
+import json
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -100,16 +101,33 @@ def test_a_refusal_that_names_no_permission_names_the_call() -> None:
     assert found.remedy.startswith("let this user call GetBucketPolicy: ./inv deploy policy")
 
 
+class NoLog:
+    """S3, of which nothing can be had."""
+
+    def get_paginator(self, name: str) -> Any:
+        raise NoCredentialsError()
+
+
+def test_a_server_is_heard_although_nobody_knows_the_log() -> None:
+    class Page:
+        where = "here"
+
+        def read(self, path: str, request: bytes | None = None) -> bytes:
+            return json.dumps({"ready": True, "disk": {"free": 1, "total": 100}}).encode()
+
+    patient = replace(PATIENT, pages={"primary": Page()}, client=lambda service: NoLog())
+    found = examine(patient, (Check("servers", "", servers.servers, by_server=True),))
+    disk = [one for one in found if one.subject == "primary, disk"]
+    assert [one.state for one in disk] == [State.PROBLEM]
+    assert any(one.state is State.UNKNOWN and "credentials" in one.text for one in found)
+
+
 def test_a_page_of_nonsense_is_a_line_of_that_server() -> None:
     class Nonsense:
         where = "here"
 
         def read(self, path: str, request: bytes | None = None) -> bytes:
             return b"[]"
-
-    class NoLog:
-        def get_paginator(self, name: str) -> Any:
-            raise NoCredentialsError()
 
     patient = replace(PATIENT, pages={"primary": Nonsense()}, client=lambda service: NoLog())
     check = Check("servers", "", servers.servers, by_server=True)

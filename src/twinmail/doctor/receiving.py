@@ -48,10 +48,30 @@ def rule_findings(config: Config, told: Mapping[str, Any]) -> Iterable[Finding]:
         found.append(problem(f"{text}{f'not ours any more: {strange}' if strange else ''}"))
     if not rule.get("ScanEnabled"):
         found.append(problem("the rule does not have mail scanned for spam and viruses"))
-    kinds = [next(iter(one)) for one in rule.get("Actions", ())]
-    if kinds[:1] != ["S3Action"] or "LambdaAction" not in kinds:
-        found.append(problem(f"expected to store, then to invoke the function; got {', '.join(kinds)}"))
+    actions = {kind: one for action in rule.get("Actions", ()) for kind, one in action.items()}
+    if next(iter(actions), "") != "S3Action" or "LambdaAction" not in actions:
+        found.append(problem(f"expected to store, then to invoke the function; got {', '.join(actions)}"))
+    else:
+        found += [problem(text) for text in _elsewhere(config, actions["S3Action"], actions["LambdaAction"])]
     yield from found or [Finding("rules", config.rule_set, State.OK, f"active, {len(recipients)} recipients")]
+
+
+def _elsewhere(config: Config, store: Mapping[str, Any], invoke: Mapping[str, Any]) -> Iterable[str]:
+    """What the actions of the rule name that is not ours."""
+    wanted = (
+        ("stores mail in the bucket", store.get("BucketName", ""), config.bucket),
+        ("stores mail under the prefix", store.get("ObjectKeyPrefix", ""), layout.INCOMING),
+        # The reconciler learns there of mail that the function missed.
+        ("tells the topic", _name(store.get("TopicArn", "")), config.arrivals_queue),
+        ("invokes the function", _name(invoke.get("FunctionArn", "")), config.function),
+    )
+    for what, got, expected in wanted:
+        if got != expected:
+            yield f"the rule {config.rule} {what} {got or '(none)'}; expected {expected}"
+
+
+def _name(arn: str) -> str:
+    return arn.rpartition(":")[2]
 
 
 def bucket(patient: Patient) -> Iterable[Finding]:

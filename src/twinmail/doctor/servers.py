@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from twinmail import layout
 from twinmail.doctor.account import clock_finding
 from twinmail.doctor.finding import Finding, State
@@ -20,8 +22,12 @@ _DAYS = 3
 
 
 def servers(patient: Patient) -> Iterable[Finding]:
-    """What each server says of itself."""
-    log = _log(patient)
+    """What each server says of itself, also while S3 does not say what is in the log."""
+    log, refused = None, None
+    try:
+        log = _log(patient)
+    except (BotoCoreError, ClientError) as error:
+        refused = error
     for name in patient.servers:
         page = patient.pages.get(name)
         if page is None:
@@ -36,12 +42,14 @@ def servers(patient: Patient) -> Iterable[Finding]:
             yield Finding("servers", name, State.PROBLEM, f"does not answer: {error}", remedy)
             continue
         yield from server_findings(name, said, log, patient.now())
+    if refused is not None:
+        raise refused
 
 
 def server_findings(
-    name: str, said: Mapping[str, Any], log: Sequence[str], now: datetime
+    name: str, said: Mapping[str, Any], log: Sequence[str] | None, now: datetime
 ) -> Iterable[Finding]:
-    """What the syncer of the server *name* *said*, beside the keys of the *log*, oldest first."""
+    """What the syncer of the server *name* *said*, beside the keys of the *log*, oldest first, if known."""
     found = []
     for trouble in troubles(said):
         if not trouble.startswith("its disk"):
@@ -49,7 +57,8 @@ def server_findings(
     yield from found or [
         Finding("servers", name, State.OK, f"well; {said.get('delivered', 0)} deliveries since it started")
     ]
-    yield _lag(name, said, log, now)
+    if log is not None:
+        yield _lag(name, said, log, now)
     last = said.get("last") or {}
     text = f"{last['ses_id']} for {last['mailbox']}, {last['at']}" if last else "none since it started"
     yield Finding("servers", f"{name}, last message", State.OK, text)
