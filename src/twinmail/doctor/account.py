@@ -8,9 +8,11 @@ from typing import Any
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
     CredentialRetrievalError,
     NoCredentialsError,
     PartialCredentialsError,
+    ProfileNotFound,
     SSOError,
     TokenRetrievalError,
 )
@@ -24,7 +26,7 @@ CLOCK_WARNING, CLOCK_PROBLEM = timedelta(seconds=30), timedelta(minutes=4)
 """AWS refuses requests that are signed 5 minutes before or after its own time."""
 KEY_DAYS = 365
 _SET_CLOCK = "set it by NTP: timedatectl set-ntp true"
-_SIGN_IN = "sign in again, or mend ~/.aws/credentials: aws configure"
+_SIGN_IN = "sign in, or mend ~/.aws and AWS_PROFILE: aws configure; a system to try out needs none: ./inv up"
 _BAD_CREDENTIALS = (
     "InvalidClientTokenId",
     "SignatureDoesNotMatch",
@@ -35,9 +37,11 @@ _BAD_CREDENTIALS = (
     "InvalidAccessKeyId",
 )
 _NO_CREDENTIALS = (
+    ConfigParseError,
     CredentialRetrievalError,
     NoCredentialsError,
     PartialCredentialsError,
+    ProfileNotFound,
     SSOError,
     TokenRetrievalError,
 )

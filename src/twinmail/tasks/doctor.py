@@ -48,7 +48,7 @@ def doctor(
     checks = chosen(only)
     path = place.config_file(config, state)
     loaded = Config.load(path)
-    system = place.find(loaded, state, aws)
+    system = place.find(loaded, state, aws, signed_in=False)
     patient = _patient(loaded, path, system, resolver)
     with _progress(system.name) as waiting:
         found = examine(patient, checks, waiting=waiting)

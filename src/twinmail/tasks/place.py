@@ -70,8 +70,22 @@ class Place:
             ) from error
 
 
-def find(config: Config, state: str, aws: bool) -> Place:
+@dataclass(frozen=True)
+class NoSession:
+    """In place of boto3's, where that cannot be made: whoever asks anything of AWS is told why."""
+
+    error: Exception
+
+    def client(self, *_: Any, **__: Any) -> Any:
+        """Raise *error*."""
+        raise self.error
+
+
+def find(config: Config, state: str, aws: bool, *, signed_in: bool = True) -> Place:
     """The local system if one runs in the folder *state* (empty: the usual one); with *aws* never that.
+
+    Args:
+        signed_in: whether AWS is of no use without credentials; it is to who says what is wrong with them.
 
     Raises:
         PermanentError: there is neither.
@@ -83,10 +97,13 @@ def find(config: Config, state: str, aws: bool) -> Place:
     import boto3
     from botocore.exceptions import BotoCoreError
 
+    name = f"AWS, {config.region}"
     try:
         session = boto3.Session(region_name=config.region)
-        known = session.get_credentials() is not None
+        known = not signed_in or session.get_credentials() is not None
     except BotoCoreError as error:
+        if not signed_in:
+            return Place(name, NoSession(error))
         # Such as a profile that is not there, or a file that cannot be read.
         raise PermanentError(f"credentials of AWS: {error}; see AWS_PROFILE and ~/.aws") from error
     if not known and aws:
@@ -95,7 +112,7 @@ def find(config: Config, state: str, aws: bool) -> Place:
         raise PermanentError(
             "no system runs here, and the AWS SDK finds no credentials; start one with: ./inv up"
         )
-    return Place(f"AWS, {config.region}", session)
+    return Place(name, session)
 
 
 def local(config: Config, state: str) -> Place | None:
