@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -40,11 +41,14 @@ class ServerStatus:
     Attributes:
         said: the whole of ``/status``; empty if it did not answer.
         problems: what a person should know, in words.
+        lag_seconds: age of the oldest entry of the log that it has not looked at, 0.0 if there is none; None
+            if nobody could say.
     """
 
     name: str
     said: Mapping[str, Any]
     problems: tuple[str, ...]
+    lag_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,8 @@ def collect(
     """
     slow, moment = slow or Slow(), now or datetime.now(UTC)
     with ThreadPoolExecutor(len(servers) * 2 + len(slow.certificates) + 4) as pool:
-        asked = [pool.submit(server_status, name, page) for name, page in servers.items()]
+        lag = partial(lag_seconds, s3, config, moment)
+        asked = [pool.submit(server_status, name, page, lag) for name, page in servers.items()]
         queues = [pool.submit(queue_status, sqs, config.queue(name)) for name in config.servers]
         dead = pool.submit(queue_status, sqs, config.dead_letter_queue)
         sending = pool.submit(sending_status, s3, config, moment)
@@ -190,15 +195,25 @@ def _figure(ask: Callable[[], float] | None) -> float | None:
     return _guarded(ask, lambda problem: None) if ask else None
 
 
-def server_status(name: str, page: Page) -> ServerStatus:
-    """Ask the syncer of the server *name*."""
+def lag_seconds(s3: Any, config: Config, now: datetime, cursor: str) -> float:
+    """How old the oldest entry is that sorts after *cursor*, the last one looked at; 0.0 if there is none."""
+    told = s3.list_objects_v2(Bucket=config.bucket, Prefix=layout.MANIFEST, StartAfter=cursor, MaxKeys=1)
+    found = told.get("Contents", ())
+    if not found:
+        return 0.0
+    return max(0.0, (now - layout.ManifestKey.parse(found[0]["Key"]).committed).total_seconds())
+
+
+def server_status(name: str, page: Page, lag: Callable[[str], float]) -> ServerStatus:
+    """Ask the syncer of the server *name*, and for the *lag* behind the log of where it is."""
     try:
         said = json.loads(page.read("/status"))
         if not isinstance(said, dict):
             raise ValueError("expected an object")
     except (TwinmailError, ValueError) as error:
         return ServerStatus(name, {}, (f"its syncer does not answer at {page.where}: {error}",))
-    return ServerStatus(name, said, tuple(troubles(said)))
+    behind = _figure(lambda: lag(str(said.get("cursor") or "")))
+    return ServerStatus(name, said, tuple(troubles(said)), behind)
 
 
 def troubles(said: Mapping[str, Any]) -> list[str]:

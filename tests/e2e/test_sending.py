@@ -345,6 +345,12 @@ def test_status_shows_every_part_and_works_while_one_is_down(
         nowhere = "bounce@simulator.amazonses.com"
         send(client, letter("ann@example.org", nowhere), "ann@example.org", nowhere)
     poll(lambda: status(commands)["sending"]["bounces"] or None, "bounce in the status")
+
+    def caught_up() -> bool | None:
+        return all(one["lag_seconds"] == 0 for one in status(commands)["servers"]) or None
+
+    poll(caught_up, "servers that have looked at the whole log")
+    assert all(one["days"] > 0 for one in status(commands)["certificates"])
     result = commands.run("status")
     for part in (*SERVERS, "twinmail-primary", "twinmail-dead-letters", running.system.endpoint):
         assert part in result.stdout, result.stdout + result.stderr

@@ -18,6 +18,7 @@ from rich.console import Console
 from tests.cloud import CONFIG
 from tests.sending_events import bounce, complaint, sns
 from twinmail.feedback import feedback
+from twinmail.layout import manifest_key
 from twinmail.sending_event import read
 from twinmail.server_page import LocalPage
 from twinmail.status import Slow, Status, collect, troubles
@@ -239,22 +240,25 @@ def test_one_screen_shows_everything(aws: tuple[Any, Any]) -> None:
     url = sqs.get_queue_url(QueueName=CONFIG.queue("backup"))["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="x")
     last = {"ses_id": "a", "mailbox": "ann", "at": "2026-11-23T11:58:01.000+00:00", "manifest_age_ms": 412}
-    said = {**WELL, "last": last, "disk": {"free": 20 * 10**9, "total": 40 * 10**9}}
+    seen, unseen = (manifest_key(one, NOW - timedelta(minutes=9)) for one in "ab")
+    for key in (seen, unseen):
+        s3.put_object(Bucket=CONFIG.bucket, Key=key, Body=b"")
+    said = {**WELL, "last": last, "cursor": seen, "disk": {"free": 20 * 10**9, "total": 40 * 10**9}}
     slow = Slow(
         bucket=lambda: 5 * 10**9,
         month=lambda: 6.78,
         certificates={name: lambda: NOW + timedelta(days=60) for name in CONFIG.servers},
     )
-    with server(said) as one, server({**WELL, "last": None}) as other:
+    with server(said) as one, server({**WELL, "last": None, "cursor": unseen}) as other:
         pages = {"primary": LocalPage(one), "backup": LocalPage(other)}
         found = collect(CONFIG, "http://aws", pages, *aws, NOW, slow)
     console = Console(width=110, highlight=False, record=True, file=io.StringIO())
     console.print(screen(found))
     text = console.export_text()
     lines = {line.split("│")[1].strip(): line for line in text.splitlines() if line.startswith("│")}
-    for words in ("well", "7", "2026-11-23 11:58 UTC", "412 ms", "20.0 of 40.0 GB free", "60 days"):
+    for words in ("well", "7", "2026-11-23 11:58 UTC", "9 min", "20.0 of 40.0 GB free", "60 days"):
         assert words in lines["primary"], text
-    assert "none since start" in lines["backup"]
+    assert "none since start" in lines["backup"] and "0 s" in lines["backup"]
     assert [lines[f"tests-{name}"].split("│")[2].strip() for name in ("backup", "dead-letters")] == ["1", "0"]
     assert "sent in 30 days: 3" in text and "stored in the bucket: 5.00 GB" in text
     assert "a month: 6.78 of 10.00 dollars" in text and "✓ all is well" in text

@@ -170,7 +170,7 @@ def screen(found: "Status") -> Any:
             "[red]trouble[/red]" if one.problems else "well",
             str(one.said.get("delivered", "?")),
             _when(last) if one.said else "?",
-            _lag(last),
+            _lag(one.lag_seconds),
             str(one.said.get("backlog", "?")),
             _disk(one.said.get("disk") or {}),
             "?" if days is None else f"{days:.0f} days",
@@ -205,9 +205,14 @@ def _when(last: Mapping[str, Any]) -> str:
     return f"{str(last['at'])[:16].replace('T', ' ')} UTC" if last.get("at") else "none since start"
 
 
-def _lag(last: Mapping[str, Any]) -> str:
-    age = last.get("manifest_age_ms")
-    return f"{age} ms" if isinstance(age, int) else "–"
+def _lag(seconds: float | None) -> str:
+    """In the largest unit of which there are two."""
+    if seconds is None:
+        return "?"
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _disk(disk: Mapping[str, int]) -> str:
