@@ -18,7 +18,7 @@ def markdown(result: "Result", day: date) -> str:
     )
     heard = result.heard
     idle = ", ".join(f"`{name}`" for name in result.idle)
-    unknown = f"\nNothing is known of {idle}: no mail met it in this run.\n" if idle else ""
+    unknown = f"\nNothing is known of {idle}: it never took effect in this run.\n" if idle else ""
     return f"""\
 # Faults, and what they did
 
