@@ -1,7 +1,6 @@
 """``./inv doctor`` as a command, where there is nobody to be to AWS."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +9,13 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from tests.cloud import TOML
-from twinmail.tasks import place
+from tests.nobody import be_nobody
 from twinmail.tasks.doctor import doctor
 
 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine without credentials and without a running system."""
-    for name in list(os.environ):
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setattr(place, "PROJECT", tmp_path)
+    be_nobody(monkeypatch, tmp_path)
 
 
 def findings(capsys: pytest.CaptureFixture[str], tmp_path: Path, *checks: str) -> dict[str, dict[str, Any]]:

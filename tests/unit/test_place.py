@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cloud import CONFIG, TOML
+from tests.nobody import be_nobody
 from twinmail.errors import ConfigError, PermanentError
 from twinmail.local.state import State
 from twinmail.tasks import place
@@ -16,14 +17,7 @@ from twinmail.tasks import place
 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine without credentials and without a running system."""
-    for name in list(os.environ):
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setattr(place, "PROJECT", tmp_path)
+    be_nobody(monkeypatch, tmp_path)
 
 
 def test_no_system_and_no_credentials_is_one_line_with_the_remedy() -> None:
