@@ -215,7 +215,7 @@ def test_all_of_production_from_nothing_stops_where_it_fails_and_then_changes_no
 
             wrote = cluster.wrote
             last = run(yes=True)
-            assert not last["applied"]
+            assert not last["applied"], last
             assert not any(one["changes"] or one["blocked"] for one in last["parts"].values())
             assert (len(account.calls), cluster.wrote) == (CHANGES, wrote)
 
@@ -235,6 +235,7 @@ def test_all_of_production_from_nothing_stops_where_it_fails_and_then_changes_no
             assert (folder / "compose.yaml").read_bytes() != composed and lost not in cluster.objects
             with pytest.raises(Exit, match="say --yes to deploy, --plan to look"):
                 deploy.backup(Context(), config=str(toml))
+            assert "change file compose.yaml" in capsys.readouterr().out
             assert "change file compose.yaml" in alone(deploy.backup, yes=True)["changes"]
             assert "services" in alone(deploy.primary, yes=True)["changes"]
             assert (folder / "compose.yaml").read_bytes() == composed and lost in cluster.objects
